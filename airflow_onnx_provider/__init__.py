@@ -1,0 +1,51 @@
+"""Trained models and large catalogues in, trusted daily predictions out.
+
+Public names are given lazily: importing this package imports neither Airflow nor a machine-learning framework, so
+that a DAG file stays cheap to parse and the executors need no Airflow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_onnx_provider.exceptions import OnnxProviderError as OnnxProviderError
+    from airflow_onnx_provider.hooks.model_store import OnnxModelStoreHook as OnnxModelStoreHook
+    from airflow_onnx_provider.hooks.spark_cluster import SparkClusterHook as SparkClusterHook
+    from airflow_onnx_provider.operators.check import OnnxPredictionCheckOperator as OnnxPredictionCheckOperator
+    from airflow_onnx_provider.operators.convert import OnnxConvertOperator as OnnxConvertOperator
+    from airflow_onnx_provider.operators.publish import OnnxPublishOperator as OnnxPublishOperator
+    from airflow_onnx_provider.operators.quantize import OnnxQuantizeOperator as OnnxQuantizeOperator
+    from airflow_onnx_provider.operators.spark_inference import (
+        OnnxSparkInferenceOperator as OnnxSparkInferenceOperator,
+    )
+    from airflow_onnx_provider.operators.validate import OnnxValidateOperator as OnnxValidateOperator
+    from airflow_onnx_provider.sensors.catalog import CatalogPartitionSensor as CatalogPartitionSensor
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CatalogPartitionSensor": "sensors.catalog",
+    "OnnxConvertOperator": "operators.convert",
+    "OnnxModelStoreHook": "hooks.model_store",
+    "OnnxPredictionCheckOperator": "operators.check",
+    "OnnxProviderError": "exceptions",
+    "OnnxPublishOperator": "operators.publish",
+    "OnnxQuantizeOperator": "operators.quantize",
+    "OnnxSparkInferenceOperator": "operators.spark_inference",
+    "OnnxValidateOperator": "operators.validate",
+    "SparkClusterHook": "hooks.spark_cluster",
+}
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,69 @@
+"""Every error this package raises on purpose, under one root.
+
+The tree is shallow because a person on call asks one question: will trying again help? The operators tell Airflow
+not to retry where ``retryable`` is False.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class OnnxProviderError(Exception):
+    """Root of all errors raised by airflow-onnx-provider."""
+
+    retryable: ClassVar[bool] = True
+
+
+class BadInputError(OnnxProviderError):
+    """Something the user gave is missing or unusable; a retry with the same input cannot help."""
+
+    retryable = False
+
+
+class ConversionError(BadInputError):
+    """The source model cannot be expressed in ONNX, or the converter left something behind."""
+
+
+class ValidationError(BadInputError):
+    """A model failed a gate: structure, node domains, runtime load, or parity with its source."""
+
+
+class DigestMismatchError(BadInputError):
+    """A file's content differs from the digest that was recorded for it."""
+
+
+class GoldenMismatchError(OnnxProviderError):
+    """The golden rows got other answers here than where the model was accepted."""
+
+
+class StageError(OnnxProviderError):
+    """A child process that did a heavy stage ended without a result: killed, out of memory, timed out."""
+
+
+class SparkJobError(OnnxProviderError):
+    """The Spark job ended without the proof of success, its run manifest."""
+
+
+class ChecksFailedError(OnnxProviderError):
+    """At least one check of severity ``error`` failed; the message lists every failed check."""
+
+    retryable = False
+
+
+class PublishError(OnnxProviderError):
+    """A staged partition could not be moved into place."""
+
+
+class RowError(OnnxProviderError):
+    """One input row cannot be scored; it goes to quarantine and the job goes on.
+
+    :param stage: where it happened: ``read`` or ``decode``
+    :param reason: short stable code to count by, for example ``not_an_image``
+    :param message: what was seen, for a person
+    """
+
+    def __init__(self, stage: str, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.reason = reason

@@ -1,0 +1,1 @@
+"""Model files in, model files out: convert, validate, quantize, and the store that keeps the versions."""

@@ -1,0 +1,1 @@
+"""One module per source framework, each with the same two functions: ``to_onnx`` and ``open_predictor``."""

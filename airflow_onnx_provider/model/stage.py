@@ -1,0 +1,164 @@
+"""Heavy stages run in a child process, so that their memory goes back and a kill leaves nothing behind.
+
+Run as ``python -m airflow_onnx_provider.model.stage NAME RESULT_FILE`` with the stage's settings as one JSON line on
+standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+from airflow_onnx_provider import exceptions
+from airflow_onnx_provider.bundle import write_bundle
+from airflow_onnx_provider.exceptions import OnnxProviderError, StageError
+
+STAGES = {
+    "convert": "airflow_onnx_provider.model.convert:convert_in_child",
+    "predict_source": "airflow_onnx_provider.model.validate:predict_source_in_child",
+    "validate": "airflow_onnx_provider.model.validate:validate_in_child",
+    "quantize": "airflow_onnx_provider.model.quantize:quantize_in_child",
+}
+
+
+@dataclass
+class Stage:
+    """Runs stages one after the other in child processes.
+
+    :param log: gets each line that a child prints, as it comes
+    :param python: the interpreter to use; it needs the stage's libraries, not Airflow and not this package
+    :param timeout: seconds until a child is killed
+    """
+
+    log: logging.Logger | Any
+    python: str = sys.executable
+    timeout: float = 3600.0
+    _process: subprocess.Popen[str] | None = field(default=None, repr=False)
+
+    def run(self, name: str, settings: Mapping[str, Any], memory_mb: int | None = None) -> dict[str, Any]:
+        """Run the stage ``name`` to its end.
+
+        :param settings: plain JSON
+        :param memory_mb: limit on the child's address space in MiB
+        :return: what the stage returned
+        :raises OnnxProviderError: the stage's own error, with its own class
+        :raises StageError: if the child ended without a result
+        """
+        with tempfile.TemporaryDirectory(prefix="onnx-stage-") as temporary:
+            result = Path(temporary) / "result.json"
+            status = self._run_child(name, {"memory_mb": memory_mb, **settings}, result)
+            if not result.exists():
+                raise StageError(
+                    f"the {name} stage {_ending(status)} before it gave a result; the lines above are its own"
+                )
+            outcome = json.loads(result.read_text())
+        if "error" in outcome:
+            error = getattr(exceptions, outcome["class"], StageError)
+            raise error(outcome["error"])
+        return dict(outcome["result"])
+
+    def kill(self) -> None:
+        """End the running child and everything that it started."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _run_child(self, name: str, settings: Mapping[str, Any], result: Path) -> int:
+        try:
+            process = subprocess.Popen(
+                [self.python, "-m", __name__, name, str(result)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+                env=_child_environment(self.python, result.parent),
+            )
+        except OSError as error:
+            raise exceptions.BadInputError(f"python={self.python!r} cannot be started: {error}") from error
+        self._process = process
+        timer = threading.Timer(self.timeout, self.kill)
+        timer.start()
+        try:
+            try:
+                _pipe(process.stdin).write(json.dumps(dict(settings)) + "\n")
+                _pipe(process.stdin).flush()  # and stays open: its end tells the child that this process is gone
+            except BrokenPipeError:
+                pass  # the child died at once; its exit status says more
+            for line in _pipe(process.stdout):
+                self.log.info("%s", line.rstrip())
+            status = process.wait()
+        finally:
+            timed_out = not timer.is_alive()
+            timer.cancel()
+            self.kill()
+            self._process = None
+        if timed_out:
+            raise StageError(
+                f"the {name} stage was killed after {self.timeout:.0f} s; raise its timeout if it needs more"
+            )
+        return status
+
+
+def _child_environment(python: str, work: Path) -> dict[str, str]:
+    environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
+    if python != sys.executable:
+        # Another Python sees this package alone, not the site-packages around it.
+        environment["PYTHONPATH"] = str(write_bundle(work / "bundle.zip", ("model", "runtime")))
+    return environment
+
+
+def _pipe(stream: IO[str] | None) -> IO[str]:
+    if stream is None:  # Popen gives a stream for each pipe it was asked for; its types cannot say so
+        raise StageError("the stage's child process has no pipe")
+    return stream
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"exited with status {status}"
+    name = signal.Signals(-status).name
+    return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+def _watch_parent() -> None:
+    sys.stdin.read()  # returns when the parent is gone, however it went
+    os.killpg(os.getpid(), signal.SIGKILL)
+
+
+def main() -> None:
+    """Run one stage and write ``{"result": …}`` or ``{"class": …, "error": …}`` to the result file."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    name, target = sys.argv[1], Path(sys.argv[2])
+    settings = json.loads(sys.stdin.readline())
+    threading.Thread(target=_watch_parent, daemon=True).start()
+    if memory_mb := settings.pop("memory_mb"):
+        resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
+    module, function = STAGES[name].split(":")
+    try:
+        outcome = {"result": getattr(import_module(module), function)(settings)}
+    except OnnxProviderError as error:
+        outcome = {"class": type(error).__name__, "error": str(error)}
+    except MemoryError:
+        outcome = {
+            "class": "ValidationError",
+            "error": f"the {name} stage needs more than its {memory_mb} MiB of memory",
+        }
+    target.with_suffix(".part").write_text(json.dumps(outcome))
+    target.with_suffix(".part").rename(target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Airflow operators: each renders its templates, calls a floor below and returns a small dict of plain JSON."""

@@ -1,0 +1,50 @@
+"""What the operators share: how they name a model and run its heavy stages."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import XComArg
+
+from airflow_onnx_provider.exceptions import BadInputError
+from airflow_onnx_provider.model.stage import Stage
+
+ModelReference = str | Mapping[str, Any] | XComArg
+"""A model version's address, or what a model task returned (``task.output`` when the DAG is written)."""
+
+
+class StageMixin:
+    """Gives an operator one child-process runner and its ``on_kill``; it declares no arguments."""
+
+    log: Any
+    python: str | None
+
+    @cached_property
+    def _stage(self) -> Stage:
+        return Stage(self.log, python=self.python or sys.executable)
+
+    def on_kill(self) -> None:
+        """End the child process and all that it started."""
+        self._stage.kill()
+
+
+def address_of(model: ModelReference) -> str:
+    """The address in either form of a reference.
+
+    :raises BadInputError: if there is none
+    """
+    address = model.get("model") if isinstance(model, Mapping) else model
+    if not isinstance(address, str) or not address:
+        raise BadInputError(
+            f"model: expected an address <store>/<name>/<version> or a model task's output, got {model!r}"
+        )
+    return address
+
+
+def optional_path(value: str | None) -> Path | None:
+    """A rendered path argument; empty means not given."""
+    return Path(value) if value else None

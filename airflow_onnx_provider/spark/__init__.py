@@ -1,0 +1,1 @@
+"""The Spark application: its plan, its job, its run manifest, and the publishing of what it staged."""

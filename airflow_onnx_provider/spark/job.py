@@ -1,0 +1,296 @@
+"""The driver's main: list, score in one pass, stage, count what was staged, sign it with a run manifest."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from airflow_onnx_provider import exceptions
+from airflow_onnx_provider.exceptions import OnnxProviderError
+from airflow_onnx_provider.runtime.manifest import ModelManifest
+from airflow_onnx_provider.runtime.metrics import TaskMetrics, combine, latency_percentiles
+from airflow_onnx_provider.runtime.raw_speed import measure_in_child
+from airflow_onnx_provider.runtime.scorer import (
+    METRICS,
+    OUTCOME_SCHEMA,
+    PREDICTED,
+    QUARANTINED,
+    require_scorable,
+    score_pictures,
+)
+from airflow_onnx_provider.runtime.session import load_model
+from airflow_onnx_provider.spark.layout import OutputLayout
+from airflow_onnx_provider.spark.run_manifest import SCORE_BINS, RunManifest, write_failure
+from airflow_onnx_provider.spark.sources import Listing, list_partition
+
+log = logging.getLogger("airflow_onnx_provider")
+
+MODEL_ARCHIVE = "onnx_model"
+"""Folder name under which ``--archives`` unpacks the model version on the driver and on each executor."""
+
+RAW_SAMPLE_ROWS = 256
+PROGRESS_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """What the operator tells the job, as one JSON argument.
+
+    :param run: the run's name
+    :param partition: of the data
+    :param input_path: catalogue folder with ``ds=<partition>`` below it
+    :param output_path: output folder
+    :param model: address, name, version and digest of the model version
+    :param plan: the plan's JSON form, for the manifest
+    :param threads: ONNX Runtime threads of a task
+    :param batch_size: rows of one ``session.run``
+    :param partitions: Spark tasks of the scoring stage
+    :param slots: tasks that run at once
+    """
+
+    run: str
+    partition: str
+    input_path: str
+    output_path: str
+    model: dict[str, Any]
+    plan: dict[str, Any]
+    threads: int
+    batch_size: int
+    partitions: int
+    slots: int
+
+
+def main() -> None:
+    """Run one job; its settings are the only argument. On failure the reason is left in the run manifest's place."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("py4j").setLevel(logging.WARNING)
+    settings = JobSettings(**json.loads(sys.argv[1]))
+    layout = OutputLayout(Path(settings.output_path))
+    try:
+        manifest = run(settings, layout)
+    except Exception as error:
+        known = _known_cause(error)
+        log.error("%s: %s", type(known).__name__, known)
+        write_failure(layout.run_manifest(settings.run), known)
+        shutil.rmtree(layout.staging(settings.run), ignore_errors=True)
+        if known is error:
+            sys.exit(1)
+        raise
+    log.info(
+        "%d rows in, %d predicted, %d quarantined; %.1f images/s, %.0f %% of the raw ONNX Runtime speed",
+        manifest.rows_in,
+        manifest.predicted,
+        manifest.quarantined_rows,
+        manifest.images_per_second,
+        100 * manifest.raw_share,
+    )
+    manifest.write(layout.run_manifest(settings.run))
+
+
+def run(settings: JobSettings, layout: OutputLayout) -> RunManifest:
+    """Score one partition into the run's staging folder.
+
+    :return: the manifest, not yet written
+    :raises BadInputError: if the day is missing or empty, or the model cannot score pictures
+    """
+    from pyspark.sql import SparkSession
+
+    started = time.perf_counter()
+    listing = list_partition(Path(settings.input_path), settings.partition)
+    spark = SparkSession.builder.getOrCreate()
+    try:
+        model = ModelManifest.read(_model_folder())
+        require_scorable(model)
+        staging = layout.staging(settings.run)
+        shutil.rmtree(staging, ignore_errors=True)  # what an earlier driver of this very run left
+        log.info("%d files, %.1f MB in %s", len(listing.keys), listing.bytes / 1e6, listing.folder)
+        raw = _measure_raw_speed(spark, settings, listing)
+        log.info("raw ONNX Runtime speed here: %.1f images/s over %d slots", raw, settings.slots)
+        before = time.perf_counter()
+        with _progress(spark, settings.partitions):
+            _write_outcomes(spark, settings, listing, staging / "outcomes")
+        scoring_seconds = time.perf_counter() - before
+        outcomes = spark.read.parquet(str(staging / "outcomes"))
+        total = combine(TaskMetrics.from_dict(json.loads(row.metrics)) for row in _of(outcomes, METRICS).collect())
+        _stage_predictions(outcomes, settings, staging / "predictions")
+        _stage_quarantine(outcomes, staging / "quarantine")
+        shutil.rmtree(staging / "outcomes")
+        rate = len(listing.keys) / scoring_seconds
+        busy = total.read_seconds + total.decode_seconds + total.inference_seconds
+        return RunManifest(
+            run=settings.run,
+            partition=settings.partition,
+            output_path=settings.output_path,
+            model={**settings.model, "labels": list(model.labels)},
+            plan=settings.plan,
+            rows_in=len(listing.keys),
+            latency_ms=latency_percentiles(total.latency),
+            seconds={
+                "read": round(total.read_seconds, 3),
+                "decode": round(total.decode_seconds, 3),
+                "inference": round(total.inference_seconds, 3),
+                "wait": round(max(0.0, total.wall_seconds - busy), 3),
+                "scoring": round(scoring_seconds, 3),
+                "job": round(time.perf_counter() - started, 3),
+            },
+            images_per_second=round(rate, 1),
+            raw_images_per_second=round(raw, 1),
+            raw_share=round(rate / raw, 4),
+            golden_difference=total.golden_difference,
+            provenance={
+                "python": sys.version.split()[0],
+                "spark": spark.version,
+                "application": spark.sparkContext.applicationId,
+                "master": spark.sparkContext.master,
+            },
+            files=tuple(str(path.relative_to(staging)) for path in sorted(staging.rglob("*.parquet"))),
+            **_count(spark, staging),
+        )
+    finally:
+        spark.stop()
+
+
+def _measure_raw_speed(spark: Any, settings: JobSettings, listing: Listing) -> float:
+    """Pictures a second of plain processes, one per slot, all at once, on an even sample of the day's files.
+
+    Each process is a child of a Spark task, so it runs on the machines and beside the neighbours of the real work.
+    """
+    slots = settings.slots
+    step = max(1, len(listing.keys) // (RAW_SAMPLE_ROWS * slots))
+    sample = [str(listing.folder / key) for key in listing.keys[::step]]
+    shares = [sample[slot::slots] for slot in range(slots)]
+    digest, threads, batch_size = settings.model["digest"], settings.threads, settings.batch_size
+
+    def measure(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for addresses in batch.column("addresses").to_pylist():
+                rate = measure_in_child(addresses, _model_folder(), digest, threads, batch_size)
+                yield pa.RecordBatch.from_pydict({"rate": [rate]})
+
+    shares_frame = spark.createDataFrame(pa.table({"addresses": shares})).repartition(slots)
+    return float(sum(row.rate for row in shares_frame.mapInArrow(measure, "rate double").collect()))
+
+
+def _write_outcomes(spark: Any, settings: JobSettings, listing: Listing, target: Path) -> None:
+    """The one pass over the pictures. Only keys and addresses are shuffled, never a picture's bytes."""
+    digest, threads, batch_size = settings.model["digest"], settings.threads, settings.batch_size
+
+    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        before = time.perf_counter()
+        model = load_model(_model_folder(), digest, threads)
+        metrics = TaskMetrics(load_seconds=time.perf_counter() - before, golden_difference=model.golden_difference)
+        yield from score_pictures(batches, model, batch_size, metrics)
+
+    rows = spark.createDataFrame(listing.table()).repartition(settings.partitions)
+    rows.mapInArrow(score, _spark_schema(OUTCOME_SCHEMA)).write.parquet(str(target))
+
+
+@contextmanager
+def _progress(spark: Any, tasks: int) -> Iterator[None]:
+    """Say every few seconds how many of the scoring tasks are done."""
+    done = threading.Event()
+    tracker = spark.sparkContext.statusTracker()
+    started = time.perf_counter()
+
+    def report() -> None:
+        while not done.wait(PROGRESS_SECONDS):
+            stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
+            finished = max(
+                (stage.numCompletedTasks for stage in stages if stage and stage.numTasks == tasks), default=0
+            )
+            log.info("scoring: %d of %d tasks done after %.0f s", finished, tasks, time.perf_counter() - started)
+
+    reporter = threading.Thread(target=report, daemon=True)
+    reporter.start()
+    try:
+        yield
+    finally:
+        done.set()
+        reporter.join()
+
+
+def _model_folder() -> Path:
+    """Where ``--archives`` unpacked the model version, on whichever machine asks."""
+    from pyspark import SparkFiles
+
+    return Path(SparkFiles.get(MODEL_ARCHIVE))
+
+
+def _spark_schema(schema: pa.Schema) -> Any:
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    return from_arrow_schema(schema)
+
+
+def _of(outcomes: Any, outcome: str) -> Any:
+    return outcomes.where(outcomes.outcome == outcome)
+
+
+def _stage_predictions(outcomes: Any, settings: JobSettings, target: Path) -> None:
+    """Rewrite the small scored rows as the columns and the few files that readers shall see."""
+    from pyspark.sql.functions import lit
+
+    columns = ["key", "label", "score", lit(settings.model["digest"]).alias("model_digest")]
+    provenance = ["runtime_version", "execution_provider"]
+    _of(outcomes, PREDICTED).select(*columns, *provenance).coalesce(settings.slots).write.parquet(str(target))
+
+
+def _stage_quarantine(outcomes: Any, target: Path) -> None:
+    columns = ["key", "stage", "reason", "error", "address"]
+    _of(outcomes, QUARANTINED).select(*columns).coalesce(1).write.parquet(str(target))
+
+
+def _count(spark: Any, staging: Path) -> dict[str, Any]:
+    """The books, counted on the staged files themselves."""
+    from pyspark.sql import functions as f
+
+    predictions = spark.read.parquet(str(staging / "predictions"))
+    unusable = f.col("key").isNull() | f.col("label").isNull() | f.col("score").isNull() | f.isnan("score")
+    last_bin = f.lit(SCORE_BINS - 1)
+    cells = (
+        predictions.withColumn("unusable", unusable)
+        .withColumn("bin", f.least(f.greatest(f.floor(f.col("score") * SCORE_BINS), f.lit(0)), last_bin))
+        .groupBy("label", "bin", "unusable", "runtime_version", "execution_provider")
+        .agg(f.count("*").alias("rows"), f.sum("score").alias("score"))
+        .collect()
+    )
+    quarantine = spark.read.parquet(str(staging / "quarantine")).groupBy("reason").count().collect()
+    labels: Counter[str] = Counter()
+    histogram = [0] * SCORE_BINS
+    for cell in cells:
+        if not cell.unusable:
+            labels[cell.label] += cell.rows
+            histogram[cell.bin] += cell.rows
+    usable = sum(histogram)
+    mean = sum(cell.score for cell in cells if not cell.unusable) / usable if usable else None
+    return {
+        "predicted": sum(cell.rows for cell in cells),
+        "quarantined": {row.reason: row["count"] for row in sorted(quarantine)},
+        "labels": dict(sorted(labels.items())),
+        "score_histogram": tuple(histogram),
+        "mean_score": mean,
+        "null_rows": sum(cell.rows for cell in cells if cell.unusable),
+        "runtimes": sorted({f"onnxruntime {cell.runtime_version}, {cell.execution_provider}" for cell in cells}),
+    }
+
+
+def _known_cause(error: Exception) -> Exception:
+    """The package's own error behind one that Spark wrapped around a worker's traceback, else ``error``."""
+    if isinstance(error, OnnxProviderError):
+        return error
+    found = re.search(r"airflow_onnx_provider\.exceptions\.(\w+): (.+)", str(error))
+    cause = getattr(exceptions, found[1], None) if found else None
+    return cause(found[2]) if found and cause is not None else error

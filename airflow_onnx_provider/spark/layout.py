@@ -1,0 +1,69 @@
+"""Where things lie below an output folder; Spark and Hive readers skip every name that begins with ``_``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_onnx_provider.exceptions import BadInputError
+
+PARTITION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+RUN_FILE = "_run.json"
+
+
+@dataclass(frozen=True)
+class OutputLayout:
+    """The paths of one output folder.
+
+    :param root: the folder, on a file system that the Airflow worker and all executors see under this path
+    """
+
+    root: Path
+
+    def published(self, partition: str) -> Path:
+        return self.root / f"ds={partition}"
+
+    def quarantine(self, partition: str) -> Path:
+        return self.root / "_quarantine" / f"ds={partition}"
+
+    def staging(self, run: str) -> Path:
+        return self.root / "_staging" / run
+
+    def run_manifest(self, run: str) -> Path:
+        return self.root / "_runs" / f"{run}.json"
+
+    def history(self, partition: str, run: str) -> Path:
+        return self.root / "_history" / f"ds={partition}" / run
+
+    def journal(self, partition: str) -> Path:
+        return self.root / "_publish" / f"ds={partition}.json"
+
+    def published_partitions(self) -> list[str]:
+        """All published partitions in sorted order."""
+        return sorted(path.name.removeprefix("ds=") for path in self.root.glob("ds=*") if (path / RUN_FILE).is_file())
+
+
+def check_partition(partition: str) -> str:
+    """Return ``partition`` if it can be part of a path.
+
+    :raises BadInputError: otherwise
+    """
+    if not PARTITION.fullmatch(partition) or ".." in partition:
+        raise BadInputError(
+            f"{partition!r} cannot name a partition: use a date such as 2026-01-31, or letters, digits and . _ -"
+        )
+    return partition
+
+
+def local_path(path: str, what: str) -> Path:
+    """An absolute local path.
+
+    :raises BadInputError: for a URL, because rows are read and moved with the file system's own calls
+    """
+    if "://" in path and not path.startswith("file://"):
+        raise BadInputError(
+            f"{what}: {path} is a URL. Give a path on a file system that the Airflow worker and the executors both "
+            "see, for example a mounted bucket or a network share."
+        )
+    return Path(path.removeprefix("file://")).expanduser().absolute()

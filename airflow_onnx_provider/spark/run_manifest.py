@@ -1,0 +1,108 @@
+"""The run manifest: written by the Spark job, the only proof of its success."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from airflow_onnx_provider.exceptions import SparkJobError
+from airflow_onnx_provider.runtime.manifest import write_json
+
+FORMAT = 1
+SCORE_BINS = 20
+
+
+@dataclass(frozen=True)
+class RunManifest:
+    """What one run did.
+
+    :param run: the run's name
+    :param partition: of the data
+    :param output_path: the output folder
+    :param model: address, name, version, digest and labels of the model
+    :param plan: the plan as it was carried out
+    :param rows_in: files that the driver listed
+    :param predicted: rows in the staged predictions
+    :param quarantined: reason to rows in the staged quarantine
+    :param labels: label to predicted rows
+    :param score_histogram: predicted rows per bin of width 0.05 from 0 to 1
+    :param mean_score: mean of the predicted rows' scores, None without rows
+    :param null_rows: predicted rows without a key or label, or with a score that is null or NaN
+    :param latency_ms: P50, P90 and P99 of one ``session.run``
+    :param seconds: ``read``, ``decode``, ``inference`` and ``wait`` summed over tasks, ``scoring`` and ``job`` on the
+        clock
+    :param images_per_second: rows in divided by the scoring stage's time on the clock
+    :param raw_images_per_second: same decode and model in plain processes on a sample, all slots together
+    :param raw_share: ``images_per_second`` divided by ``raw_images_per_second``
+    :param golden_difference: largest difference of the golden rows in any worker
+    :param runtimes: each pair of ONNX Runtime version and execution provider that scored rows
+    :param provenance: versions of Python and Spark, Spark application and master
+    :param files: staged Parquet files relative to the run's staging folder
+    """
+
+    run: str
+    partition: str
+    output_path: str
+    model: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    rows_in: int
+    predicted: int
+    quarantined: Mapping[str, int]
+    labels: Mapping[str, int]
+    score_histogram: tuple[int, ...]
+    mean_score: float | None
+    null_rows: int
+    latency_ms: Mapping[str, float]
+    seconds: Mapping[str, float]
+    images_per_second: float
+    raw_images_per_second: float
+    raw_share: float
+    golden_difference: float
+    runtimes: tuple[str, ...]
+    provenance: Mapping[str, Any]
+    files: tuple[str, ...] = field(default=())
+
+    @property
+    def quarantined_rows(self) -> int:
+        return sum(self.quarantined.values())
+
+    def write(self, path: Path) -> None:
+        """Write the manifest as JSON, atomically."""
+        write_json(path, {"format": FORMAT, "state": "finished", **asdict(self)})
+
+    @classmethod
+    def read(cls, path: Path) -> RunManifest:
+        """Read a finished run's manifest.
+
+        :raises SparkJobError: if there is none, it is no manifest, or the run failed
+        """
+        data = read_state(path)
+        if data is None:
+            raise SparkJobError(f"there is no run manifest at {path}: the job did not finish")
+        if data.get("state") != "finished" or data.get("format") != FORMAT:
+            raise SparkJobError(f"{path}: the run is {data.get('state')}: {data.get('error', 'no finished manifest')}")
+        fields: dict[str, Any] = {name: data[name] for name in cls.__dataclass_fields__}
+        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return cls(**{**fields, **lists})
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """The manifest's JSON in whatever state the run left it, None if the job never wrote one.
+
+    :raises SparkJobError: if it is not JSON
+    """
+    try:
+        data: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise SparkJobError(f"{path} is not JSON: {error}") from error
+    return data
+
+
+def write_failure(path: Path, error: Exception) -> None:
+    """Leave the job's own words where the operator looks for its result."""
+    write_json(path, {"format": FORMAT, "state": "failed", "class": type(error).__name__, "error": str(error)})

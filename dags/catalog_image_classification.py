@@ -1,0 +1,204 @@
+"""### Classify a day's product pictures
+
+`catalog → convert → validate → quantize → infer → check → publish`
+
+Each day's folder `ds=YYYY-MM-DD` of pictures becomes a partition of predictions, with every file accounted for: it is
+either predicted, or in quarantine with a reason. Readers see a day only after its checks have passed; a rerun replaces
+the day and nothing else, and the rows that it replaces stay in `_history/`.
+
+| task | what it does | where to look when it fails |
+|---|---|---|
+| `catalog` | waits for the day's `_SUCCESS` marker | is the day's folder complete? |
+| `convert` | Keras or TensorFlow to ONNX; an unchanged model is answered from the store | the last lines of its log name the layer |
+| `validate` | structure, limits, the same scores as the source | the log has the differences per batch size |
+| `quantize` | 8 bits, if accurate enough and faster on this CPU | its result gives the reason |
+| `infer` | one pass over the day on Spark, into staging | the plan and the job's own lines are in the log |
+| `check` | books, quarantine, confidence, drift | the exception lists every failed check |
+| `publish` | staging to `ds=…`, the old rows to `_history/` | safe to clear and run again |
+
+**Which day?** The Param `partition`, if given; else the run's partition key or logical date; a run that is triggered
+without a date takes today (UTC).
+
+**Connections**: `spark_default` (for example `{"conn_type": "spark", "host": "local[*]"}`) and
+`onnx_model_store_default` (`{"conn_type": "onnx_model_store", "extra": {"root": "/data/models"}}`).
+
+The Params' defaults lie below the folder that the environment variable `CATALOG_HOME` names (default `/data`).
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta
+
+from airflow.sdk import Asset, Param, dag
+
+from airflow_onnx_provider import (
+    CatalogPartitionSensor,
+    OnnxConvertOperator,
+    OnnxPredictionCheckOperator,
+    OnnxPublishOperator,
+    OnnxQuantizeOperator,
+    OnnxSparkInferenceOperator,
+    OnnxValidateOperator,
+)
+
+HOME = os.environ.get("CATALOG_HOME", "/data")
+PREDICTIONS = Asset(name="catalog_predictions")
+
+
+@dag(
+    schedule="@daily",
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    max_active_runs=1,  # the drift check compares a day with the one published before it
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=30), "retry_exponential_backoff": True},
+    doc_md=__doc__,
+    tags=["onnx", "spark", "example"],
+    params={
+        "partition": Param(
+            None,
+            type=["null", "string"],
+            pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$",
+            title="Partition",
+            description="The day to classify, as in 2026-01-31. Empty: the run's own date, or today.",
+        ),
+        "model": Param(
+            f"{HOME}/training/classifier.keras",
+            type="string",
+            minLength=1,
+            title="Model",
+            description="A .keras or .h5 file.",
+            section="Input",
+        ),
+        "labels": Param(
+            f"{HOME}/training/labels.txt",
+            type="string",
+            minLength=1,
+            title="Labels",
+            description="Text file with one class name a line, in the model's output order.",
+            section="Input",
+        ),
+        "labelled": Param(
+            f"{HOME}/training/labelled",
+            type="string",
+            minLength=1,
+            title="Labelled pictures",
+            description="Folder with labels.csv (file,label); a quantised model must prove its accuracy on it.",
+            section="Input",
+        ),
+        "calibration": Param(
+            f"{HOME}/training/calibration",
+            type="string",
+            minLength=1,
+            title="Calibration pictures",
+            description="Folder with some real pictures, without labels: they give validation its inputs and "
+            "quantisation its value ranges.",
+            section="Input",
+        ),
+        "catalog": Param(
+            f"{HOME}/catalog",
+            type="string",
+            minLength=1,
+            title="Catalogue",
+            description="Folder with one folder ds=YYYY-MM-DD of pictures a day.",
+            section="Input",
+        ),
+        "output": Param(
+            f"{HOME}/predictions",
+            type="string",
+            minLength=1,
+            title="Output",
+            description="Folder for predictions, quarantine, run manifests and history.",
+            section="Output",
+        ),
+        "quantization": Param(
+            "auto",
+            type="string",
+            enum=["auto", "static", "dynamic", "none"],
+            title="Quantisation",
+            description="auto tries static and dynamic and takes the faster one that is accurate enough.",
+            section="Limits",
+        ),
+        "max_accuracy_drop": Param(
+            0.01,
+            type="number",
+            minimum=0,
+            maximum=1,
+            title="Largest accuracy drop",
+            description="What quantisation may cost on the labelled pictures; 0.01 is one point.",
+            section="Limits",
+        ),
+        "min_confidence": Param(
+            0.6,
+            type="number",
+            minimum=0,
+            maximum=1,
+            title="Least mean confidence",
+            description="Mean score of the day's predictions.",
+            section="Limits",
+        ),
+        "max_quarantine": Param(
+            0.05,
+            type="number",
+            minimum=0,
+            maximum=1,
+            title="Largest quarantine",
+            description="Share of the day's files that may be unreadable.",
+            section="Limits",
+        ),
+        "max_drift": Param(
+            0.2,
+            type="number",
+            minimum=0,
+            maximum=1,
+            title="Largest drift",
+            description="Share of rows that may move to another label since the previous published day.",
+            section="Limits",
+        ),
+    },
+)
+def catalog_image_classification() -> None:
+    catalog = CatalogPartitionSensor(
+        task_id="catalog",
+        path="{{ params.catalog }}",
+        deferrable=True,
+        poke_interval=60,
+        timeout=timedelta(hours=6).total_seconds(),
+    )
+    convert = OnnxConvertOperator(
+        task_id="convert",
+        source="{{ params.model }}",
+        framework="tensorflow",
+        name="catalog_classifier",
+        labels="{{ params.labels }}",
+    )
+    validate = OnnxValidateOperator(task_id="validate", model=convert.output, inputs="{{ params.calibration }}")
+    quantize = OnnxQuantizeOperator(
+        task_id="quantize",
+        model=validate.output,
+        mode="{{ params.quantization }}",
+        calibration="{{ params.calibration }}",
+        labelled="{{ params.labelled }}",
+        max_accuracy_drop="{{ params.max_accuracy_drop }}",
+    )
+    infer = OnnxSparkInferenceOperator(
+        task_id="infer",
+        model=quantize.output,
+        input_path="{{ params.catalog }}",
+        output_path="{{ params.output }}",
+    )
+    check = OnnxPredictionCheckOperator(
+        task_id="check",
+        predictions=infer.output,
+        checks={
+            "quarantine_rate": {"max": "{{ params.max_quarantine }}"},
+            "mean_confidence": {"min": "{{ params.min_confidence }}"},
+            "label_drift": {"max": "{{ params.max_drift }}"},
+        },
+    )
+    OnnxPublishOperator(task_id="publish", predictions=check.output, outlets=[PREDICTIONS])
+
+    catalog >> convert
+
+
+catalog_image_classification()
