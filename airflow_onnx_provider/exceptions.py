@@ -6,6 +6,7 @@ not to retry where ``retryable`` is False.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -67,3 +68,16 @@ class RowError(OnnxProviderError):
         super().__init__(message)
         self.stage = stage
         self.reason = reason
+
+
+def from_traceback(text: str) -> OnnxProviderError | None:
+    """The package's own error that another process's printed traceback ends with, or None.
+
+    Spark and child processes hand errors on as text; this gives them back their class and their words.
+    """
+    found = re.findall(r"airflow_onnx_provider\.exceptions\.(\w+): (.+)", text)
+    for name, message in reversed(found):
+        kind = globals().get(name)
+        if isinstance(kind, type) and issubclass(kind, OnnxProviderError) and kind is not RowError:
+            return kind(message)
+    return None

@@ -9,7 +9,7 @@ the day and nothing else, and the rows that it replaces stay in `_history/`.
 | task | what it does | where to look when it fails |
 |---|---|---|
 | `catalog` | waits for the day's `_SUCCESS` marker | is the day's folder complete? |
-| `convert` | Keras or TensorFlow to ONNX; an unchanged model is answered from the store | the last lines of its log name the layer |
+| `convert` | Keras or TensorFlow to ONNX; an unchanged model comes from the store | its last lines name the layer |
 | `validate` | structure, limits, the same scores as the source | the log has the differences per batch size |
 | `quantize` | 8 bits, if accurate enough and faster on this CPU | its result gives the reason |
 | `infer` | one pass over the day on Spark, into staging | the plan and the job's own lines are in the log |

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 from typing import Any
 
-import requests
 from airflow.sdk import BaseHook, Connection
 
 from airflow_onnx_provider.exceptions import BadInputError, OnnxProviderError
 from airflow_onnx_provider.hooks.connections import require_connection
+from airflow_onnx_provider.runtime.cpu import available_cores
 from airflow_onnx_provider.spark.plan import ClusterFacts
 
 EXAMPLE = '{"conn_type": "spark_cluster", "host": "local[2]"}'
@@ -84,6 +82,8 @@ class SparkClusterHook(BaseHook):
         return True, f"{facts.master}: {'unknown' if facts.slots is None else facts.slots} free cores"
 
     def _ask_standalone(self, master: str) -> ClusterFacts:
+        import requests
+
         web = self.get_conn().extra_dejson.get("web_address")
         if not web:
             host = master.removeprefix("spark://").split(",")[0].rsplit(":", 1)[0]
@@ -104,13 +104,3 @@ class SparkClusterHook(BaseHook):
             sum(worker["coresfree"] for worker in workers),
             sum(worker["memoryfree"] for worker in workers),
         )
-
-
-def available_cores() -> int:
-    """Cores that this process may use: its affinity and its container's limit."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))

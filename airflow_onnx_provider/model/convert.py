@@ -15,8 +15,6 @@ from airflow_onnx_provider.model.store import ModelStore
 from airflow_onnx_provider.runtime.manifest import MODEL_NAME, ModelManifest, sha256_of_file
 from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
 
-DEFAULT_OPSET = 18
-
 
 def convert(
     source: SourceModel, *, name: str, labels: tuple[str, ...], opset: int, store: ModelStore, stage: Stage

@@ -10,6 +10,9 @@ from typing import Any
 from airflow_onnx_provider.exceptions import BadInputError, ValidationError
 from airflow_onnx_provider.runtime.manifest import TensorSpec
 
+DEFAULT_OPSET = 18
+"""What models are converted to: tf2onnx writes no later one, and every ONNX Runtime in use takes it."""
+
 MAX_OPSET = 26
 """Newest default operator set that ONNX Runtime 1.31 runs; the ONNX checker itself accepts later ones."""
 

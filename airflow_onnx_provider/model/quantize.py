@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import platform
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ from airflow_onnx_provider.model.samples import LabelledSet, digest_of_path, loa
 from airflow_onnx_provider.model.stage import Stage
 from airflow_onnx_provider.model.store import ModelStore
 from airflow_onnx_provider.model.validate import run_in_batches, write_golden
+from airflow_onnx_provider.runtime.cpu import cpu_type
 from airflow_onnx_provider.runtime.manifest import (
     GOLDEN_NAME,
     MODEL_NAME,
@@ -239,17 +239,6 @@ def paired_speedup(
         ratios.append((between - before) / (after - between))
         seconds.append(after - between)
     return statistics.median(ratios), len(batch) / statistics.median(seconds)
-
-
-def cpu_type() -> str:
-    """The processor's model name, for which speeds are kept."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _require_not_quantized(path: Path) -> None:

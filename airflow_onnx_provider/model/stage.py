@@ -65,7 +65,7 @@ class Stage:
                 )
             outcome = json.loads(result.read_text())
         if "error" in outcome:
-            error = getattr(exceptions, outcome["class"], StageError)
+            error: type[OnnxProviderError] = getattr(exceptions, outcome["class"], StageError)
             raise error(outcome["error"])
         return dict(outcome["result"])
 

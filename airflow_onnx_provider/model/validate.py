@@ -22,10 +22,10 @@ from airflow_onnx_provider.runtime.manifest import (
     MODEL_NAME,
     Golden,
     ModelManifest,
+    require_scorable,
     sha256_of_file,
 )
 from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
-from airflow_onnx_provider.runtime.scorer import require_scorable
 from airflow_onnx_provider.runtime.session import LoadedModel, open_session
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow_onnx_provider.exceptions import BadInputError
 from airflow_onnx_provider.failure import no_retry_for_bad_input
 from airflow_onnx_provider.hooks.model_store import OnnxModelStoreHook
-from airflow_onnx_provider.model.convert import DEFAULT_OPSET, convert
-from airflow_onnx_provider.model.source import SourceModel
+from airflow_onnx_provider.model.graph import DEFAULT_OPSET
 from airflow_onnx_provider.operators.model import StageMixin
 
 if TYPE_CHECKING:
@@ -70,6 +69,9 @@ class OnnxConvertOperator(StageMixin, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Convert, or answer from the store."""
+        from airflow_onnx_provider.model.convert import convert
+        from airflow_onnx_provider.model.source import SourceModel
+
         with no_retry_for_bad_input():
             source = SourceModel(Path(self.source), self.framework, self.preprocessing or {}, self.trusted_source)
             store = OnnxModelStoreHook(self.store).get_conn()

@@ -9,7 +9,6 @@ from airflow.sdk import BaseOperator
 
 from airflow_onnx_provider.failure import no_retry_for_bad_input
 from airflow_onnx_provider.hooks.model_store import store_of
-from airflow_onnx_provider.model.quantize import QuantizeLimits, quantize
 from airflow_onnx_provider.operators.model import ModelReference, StageMixin, address_of, optional_path
 
 if TYPE_CHECKING:
@@ -71,6 +70,8 @@ class OnnxQuantizeOperator(StageMixin, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Quantise, or answer from the store."""
+        from airflow_onnx_provider.model.quantize import QuantizeLimits, quantize
+
         with no_retry_for_bad_input():
             limits = QuantizeLimits(
                 mode=self.mode,  # type: ignore[arg-type]  # checked by QuantizeLimits

@@ -25,15 +25,14 @@ from airflow_onnx_provider.hooks.spark_submit import (
     require_java,
     submit_environment,
 )
-from airflow_onnx_provider.model.quantize import cpu_type
 from airflow_onnx_provider.operators.model import ModelReference, address_of
 from airflow_onnx_provider.partition import partition_of
-from airflow_onnx_provider.runtime.manifest import MODEL_NAME, ModelManifest
-from airflow_onnx_provider.runtime.scorer import require_scorable
-from airflow_onnx_provider.spark.job import JobSettings
+from airflow_onnx_provider.runtime.cpu import cpu_type
+from airflow_onnx_provider.runtime.manifest import MODEL_NAME, ModelManifest, require_scorable
 from airflow_onnx_provider.spark.layout import OutputLayout, local_path
 from airflow_onnx_provider.spark.plan import InputFacts, ModelFacts, Plan, plan
 from airflow_onnx_provider.spark.run_manifest import RunManifest, read_state
+from airflow_onnx_provider.spark.settings import JobSettings
 from airflow_onnx_provider.spark.sources import list_partition
 from airflow_onnx_provider.spark.submission import prepare
 
@@ -239,9 +238,9 @@ def _job_error(manifest_path: Path, submit_error: AirflowException) -> Exception
     """What the job left as its reason, else what spark-submit said."""
     state = read_state(manifest_path)
     if state is None:
-        first, *rest = str(submit_error).splitlines()
-        last = next((line for line in reversed(rest) if line.strip()), "")
-        return SparkJobError(f"the Spark job ended without a run manifest. {first} {last}".strip())
+        # The parent's message is the whole command and up to 500 lines, which stand in the log already.
+        last = next((line.strip() for line in reversed(str(submit_error).splitlines()) if line.strip()), "")
+        return SparkJobError(f"the Spark job ended without a run manifest; the last thing it said: {last}")
     known = getattr(exceptions, state["class"], None)
     if known is None:
         return SparkJobError(f"{state['class']}: {state['error']}")

@@ -10,7 +10,6 @@ from airflow.sdk import BaseOperator
 
 from airflow_onnx_provider.failure import no_retry_for_bad_input
 from airflow_onnx_provider.hooks.model_store import store_of
-from airflow_onnx_provider.model.validate import ParityLimits, validate
 from airflow_onnx_provider.operators.model import ModelReference, StageMixin, address_of
 
 if TYPE_CHECKING:
@@ -63,6 +62,8 @@ class OnnxValidateOperator(StageMixin, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Validate, or answer from the store."""
+        from airflow_onnx_provider.model.validate import ParityLimits, validate
+
         limits = ParityLimits(self.batch, self.max_difference, self.min_label_agreement)
         with no_retry_for_bad_input():
             address = address_of(self.model)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from airflow_onnx_provider.exceptions import OnnxProviderError, RowError
+from airflow_onnx_provider.exceptions import OnnxProviderError, RowError, from_traceback
 from airflow_onnx_provider.runtime.batching import BatchBuffer
 from airflow_onnx_provider.runtime.decode import decode_image
 from airflow_onnx_provider.runtime.scorer import read_picture
@@ -52,7 +52,7 @@ def images_per_second(addresses: Sequence[str], model: LoadedModel, batch_size: 
 def measure_in_child(addresses: Sequence[str], folder: Path, digest: str, threads: int, batch_size: int) -> float:
     """Run :func:`images_per_second` in a fresh process of this Python.
 
-    :raises OnnxProviderError: if the child failed, with the end of what it printed
+    :raises OnnxProviderError: the child's own error, or the end of what it printed
     """
     spec = {
         "addresses": list(addresses),
@@ -71,7 +71,9 @@ def measure_in_child(addresses: Sequence[str], folder: Path, digest: str, thread
         check=False,
     )
     if done.returncode:
-        raise OnnxProviderError(f"measuring the raw speed failed: {done.stderr.strip()[-500:]}")
+        raise from_traceback(done.stderr) or OnnxProviderError(
+            f"measuring the raw speed failed: {done.stderr.strip()[-500:]}"
+        )
     return float(done.stdout.strip().splitlines()[-1])
 
 

@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from airflow_onnx_provider.exceptions import BadInputError, RowError
+from airflow_onnx_provider.exceptions import RowError
 from airflow_onnx_provider.runtime.batching import BatchBuffer
 from airflow_onnx_provider.runtime.decode import decode_image
-from airflow_onnx_provider.runtime.manifest import ModelManifest
 from airflow_onnx_provider.runtime.metrics import TaskMetrics
 from airflow_onnx_provider.runtime.session import LoadedModel
 
@@ -45,30 +44,6 @@ Metrics travel as rows of the same committed output, so that a retried or specul
 
 ROWS_PER_OUTPUT_BATCH = 1000
 MAX_ERROR_LENGTH = 500
-
-
-def require_scorable(manifest: ModelManifest) -> None:
-    """Refuse, before anything runs, a model that this scorer cannot feed or read.
-
-    :raises BadInputError: naming the tensor and what was expected
-    """
-    pre = manifest.preprocessing
-    if pre is None:
-        raise BadInputError(
-            f"model {manifest.name}: it has no image preprocessing, so pictures cannot be scored with it"
-        )
-    if len(manifest.inputs) != 1 or manifest.inputs[0].type != "uint8" or manifest.inputs[0].shape[1:] != pre.shape:
-        found = ", ".join(f"{spec.name}: {spec.type} {list(spec.shape)}" for spec in manifest.inputs)
-        raise BadInputError(f"model {manifest.name}: expected one input uint8 [batch, {pre.shape}], found {found}")
-    output = manifest.outputs[0]
-    if len(output.shape) != 2 or output.type != "float":
-        raise BadInputError(
-            f"model {manifest.name}: expected the output float [batch, classes], found {output.name}: {output.type} "
-            f"{list(output.shape)}"
-        )
-    classes = output.shape[1]
-    if manifest.labels and isinstance(classes, int) and classes != len(manifest.labels):
-        raise BadInputError(f"model {manifest.name}: {classes} classes, but {len(manifest.labels)} labels")
 
 
 def score_pictures(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
 import sys
 import threading
@@ -12,15 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from airflow_onnx_provider import exceptions
-from airflow_onnx_provider.exceptions import OnnxProviderError
-from airflow_onnx_provider.runtime.manifest import ModelManifest
+from airflow_onnx_provider.exceptions import OnnxProviderError, from_traceback
+from airflow_onnx_provider.runtime.manifest import ModelManifest, require_scorable
 from airflow_onnx_provider.runtime.metrics import TaskMetrics, combine, latency_percentiles
 from airflow_onnx_provider.runtime.raw_speed import measure_in_child
 from airflow_onnx_provider.runtime.scorer import (
@@ -28,49 +25,18 @@ from airflow_onnx_provider.runtime.scorer import (
     OUTCOME_SCHEMA,
     PREDICTED,
     QUARANTINED,
-    require_scorable,
     score_pictures,
 )
 from airflow_onnx_provider.runtime.session import load_model
 from airflow_onnx_provider.spark.layout import OutputLayout
 from airflow_onnx_provider.spark.run_manifest import SCORE_BINS, RunManifest, write_failure
+from airflow_onnx_provider.spark.settings import MODEL_ARCHIVE, JobSettings
 from airflow_onnx_provider.spark.sources import Listing, list_partition
 
 log = logging.getLogger("airflow_onnx_provider")
 
-MODEL_ARCHIVE = "onnx_model"
-"""Folder name under which ``--archives`` unpacks the model version on the driver and on each executor."""
-
 RAW_SAMPLE_ROWS = 256
 PROGRESS_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class JobSettings:
-    """What the operator tells the job, as one JSON argument.
-
-    :param run: the run's name
-    :param partition: of the data
-    :param input_path: catalogue folder with ``ds=<partition>`` below it
-    :param output_path: output folder
-    :param model: address, name, version and digest of the model version
-    :param plan: the plan's JSON form, for the manifest
-    :param threads: ONNX Runtime threads of a task
-    :param batch_size: rows of one ``session.run``
-    :param partitions: Spark tasks of the scoring stage
-    :param slots: tasks that run at once
-    """
-
-    run: str
-    partition: str
-    input_path: str
-    output_path: str
-    model: dict[str, Any]
-    plan: dict[str, Any]
-    threads: int
-    batch_size: int
-    partitions: int
-    slots: int
 
 
 def main() -> None:
@@ -82,7 +48,7 @@ def main() -> None:
     try:
         manifest = run(settings, layout)
     except Exception as error:
-        known = _known_cause(error)
+        known = error if isinstance(error, OnnxProviderError) else from_traceback(str(error)) or error
         log.error("%s: %s", type(known).__name__, known)
         write_failure(layout.run_manifest(settings.run), known)
         shutil.rmtree(layout.staging(settings.run), ignore_errors=True)
@@ -285,12 +251,3 @@ def _count(spark: Any, staging: Path) -> dict[str, Any]:
         "null_rows": sum(cell.rows for cell in cells if cell.unusable),
         "runtimes": sorted({f"onnxruntime {cell.runtime_version}, {cell.execution_provider}" for cell in cells}),
     }
-
-
-def _known_cause(error: Exception) -> Exception:
-    """The package's own error behind one that Spark wrapped around a worker's traceback, else ``error``."""
-    if isinstance(error, OnnxProviderError):
-        return error
-    found = re.search(r"airflow_onnx_provider\.exceptions\.(\w+): (.+)", str(error))
-    cause = getattr(exceptions, found[1], None) if found else None
-    return cause(found[2]) if found and cause is not None else error

@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from airflow_onnx_provider.exceptions import BadInputError
 
-LISTING_SCHEMA = pa.schema([("key", pa.string()), ("address", pa.string())])
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,11 @@ class Listing:
 
     def table(self) -> pa.Table:
         """As rows of ``key`` and ``address`` (an absolute path)."""
+        import pyarrow as pa  # here, because the sensor needs this module while DAG files are parsed
+
         addresses = [str(self.folder / key) for key in self.keys]
-        return pa.table({"key": list(self.keys), "address": addresses}, schema=LISTING_SCHEMA)
+        schema = pa.schema([("key", pa.string()), ("address", pa.string())])
+        return pa.table({"key": list(self.keys), "address": addresses}, schema=schema)
 
 
 def list_partition(root: Path, partition: str) -> Listing:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from airflow_onnx_provider.exceptions import PublishError
 from airflow_onnx_provider.spark.layout import OutputLayout
 from airflow_onnx_provider.spark.publish import published_run
@@ -26,4 +24,6 @@ def count_rows(layout: OutputLayout, partition: str, run: str) -> tuple[int, int
 
 
 def _rows(folder: Path) -> int:
+    import pyarrow.parquet as pq  # here, because the operators need this module while DAG files are parsed
+
     return sum(pq.read_metadata(file).num_rows for file in folder.glob("*.parquet"))

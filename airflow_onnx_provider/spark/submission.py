@@ -11,7 +11,7 @@ from pathlib import Path
 
 from airflow_onnx_provider.bundle import write_bundle
 from airflow_onnx_provider.runtime.manifest import GOLDEN_NAME, MANIFEST_NAME, ModelManifest
-from airflow_onnx_provider.spark.job import MODEL_ARCHIVE, JobSettings
+from airflow_onnx_provider.spark.settings import MODEL_ARCHIVE, JobSettings
 
 MAIN = """from airflow_onnx_provider.spark.job import main
 

@@ -1,0 +1,40 @@
+# Everything runs in .venv and leaves its data in .demo; both are ignored by git.
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The newest supported Python that is on the PATH; choose another with `make PYTHON=python3.12 …`.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: demo test lint airflow java clean
+.DEFAULT_GOAL := demo
+
+demo: $(READY) java  ## the whole daily job on real pictures, about five minutes
+	$(BIN)/python -m demo
+
+test: $(READY) java  ## all tests, real Spark and a real scheduler included
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+airflow: $(READY) java  ## a full Airflow with the reference DAG; Ctrl-C ends it
+	@$(BIN)/python -m demo.ui
+
+java:
+	@sh demo/java.sh
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and none is on the PATH."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip uv
+	@# uv installs in half a minute; pip takes minutes, but knows mirrors that only pip is configured for.
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[cpu,tensorflow,spark]' --group dev \
+		|| $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,tensorflow,spark]' --group dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .demo

@@ -1,0 +1,158 @@
+"""Shared by all tests: an Airflow home of their own, a tiny real ONNX model in a store, and days of pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Airflow reads its settings when it is first imported, so its home must be chosen before any test module is.
+AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-onnx-tests-"))
+for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
+    del os.environ[name]
+os.environ["AIRFLOW_HOME"] = str(AIRFLOW_HOME)
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+COLOURS = {"red": (210, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 210), "grey": (128, 128, 128)}
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+
+
+@pytest.fixture
+def context() -> dict[str, Any]:
+    """What Airflow gives a task of the run of 2026-01-01."""
+    return {"run_id": "scheduled__2026-01-01", "params": {}, "logical_date": datetime(2026, 1, 1, tzinfo=UTC)}
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`spark_default` on two local cores, and `onnx_model_store_default` below `tmp_path/models`."""
+    set_connection(monkeypatch, "spark_default", {"conn_type": "spark", "host": "local[2]"})
+    extra = {"root": str(tmp_path / "models")}
+    set_connection(monkeypatch, "onnx_model_store_default", {"conn_type": "onnx_model_store", "extra": extra})
+
+
+def set_connection(monkeypatch: pytest.MonkeyPatch, conn_id: str, connection: Mapping[str, Any]) -> None:
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
+
+
+@pytest.fixture(scope="session")
+def colour_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Address of a real, validated ONNX model that names the colour of a 16 × 16 picture."""
+    return make_colour_model(tmp_path_factory.mktemp("store"))
+
+
+def make_colour_model(root: Path, golden_shift: float = 0.0) -> str:
+    """Store the colour model below ``root``; a shift makes its golden answers wrong."""
+    import numpy as np
+    import onnx.parser
+
+    from airflow_onnx_provider.model.graph import describe
+    from airflow_onnx_provider.model.store import ModelStore
+    from airflow_onnx_provider.runtime.manifest import GOLDEN_NAME, MODEL_NAME, Golden, ModelManifest, sha256_of_file
+    from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
+    from airflow_onnx_provider.runtime.session import LoadedModel, open_session
+
+    model = onnx.parser.parse_model(
+        """
+        <ir_version: 10, opset_import: ["" : 18]>
+        colours (uint8[batch, 16, 16, 3] image) => (float[batch, 4] scores)
+        <int64[2] axes = {1, 2}, float[3, 4] weights = {2, -1, -1, 0, -1, 2, -1, 0, -1, -1, 2, 0},
+         float[4] bias = {0, 0, 0, 0.5}, float scale = {0.05}>
+        {
+            pixels = Cast<to = 1>(image)
+            mean = ReduceMean<keepdims = 0>(pixels, axes)
+            scaled = Mul(mean, scale)
+            sums = MatMul(scaled, weights)
+            logits = Add(sums, bias)
+            scores = Softmax<axis = -1>(logits)
+        }
+        """
+    )
+    folder = root / "made"
+    (folder / "golden").mkdir(parents=True)
+    onnx.save(model, folder / MODEL_NAME)
+    facts = describe(folder / MODEL_NAME)
+    manifest = ModelManifest(
+        name="colours",
+        files={MODEL_NAME: sha256_of_file(folder / MODEL_NAME)},
+        inputs=facts.inputs,
+        outputs=facts.outputs,
+        opset=facts.opset,
+        domains=facts.domains,
+        preprocessing=ImagePreprocessing(16, 16),
+        labels=tuple(COLOURS),
+    )
+    inputs = np.stack([np.full((16, 16, 3), colour, dtype=np.uint8) for colour in COLOURS.values()])
+    answers = LoadedModel(manifest, open_session(folder / MODEL_NAME, 1), 1).run(inputs)
+    np.savez(folder / GOLDEN_NAME, inputs=inputs, answers=answers + np.float32(golden_shift))
+    golden = Golden(sha256_of_file(folder / GOLDEN_NAME), 1e-4)
+    from dataclasses import replace
+
+    address = ModelStore(root / "store").add(folder, replace(manifest, golden=golden))
+    shutil.rmtree(folder)
+    return address
+
+
+@dataclass(frozen=True)
+class Day:
+    """A drawn day: file name to the colour of its picture, None for a broken one."""
+
+    folder: Path
+    files: Mapping[str, str | None]
+
+    @property
+    def good(self) -> dict[str, str]:
+        return {name: colour for name, colour in self.files.items() if colour}
+
+    @property
+    def broken(self) -> set[str]:
+        return {name for name, colour in self.files.items() if not colour}
+
+
+@pytest.fixture
+def draw_day(tmp_path: Path) -> Callable[..., Day]:
+    """Draw ``tmp_path/catalog/ds=<partition>`` with plain pictures and some broken files."""
+
+    def draw(partition: str = "2026-01-01", good: int = 30, broken: int = 3) -> Day:
+        from PIL import Image
+
+        folder = tmp_path / "catalog" / f"ds={partition}"
+        folder.mkdir(parents=True)
+        files: dict[str, str | None] = {}
+        for number in range(good):
+            colour = list(COLOURS)[number % len(COLOURS)]
+            name = f"{number:04d}.{('jpg', 'png', 'webp')[number % 3]}"
+            Image.new("RGB", (40 + number % 7, 30 + number % 5), COLOURS[colour]).save(folder / name)
+            files[name] = colour
+        for number in range(broken):
+            name = f"broken-{number}.jpg"
+            (folder / name).write_bytes((b"", b"no picture at all", b"\xff\xd8\xff\xe0\x00\x10JFIF\x00")[number % 3])
+            files[name] = None
+        (folder / "_SUCCESS").touch()
+        return Day(folder, files)
+
+    return draw
+
+
+@pytest.fixture
+def children_end() -> Iterator[None]:
+    """No process that a test started may outlive it."""
+    import psutil
+
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    yield
+    left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+    psutil.wait_procs(left, timeout=10)
+    left = [child for child in left if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert not left, f"still running: {[child.cmdline()[:3] for child in left]}"
