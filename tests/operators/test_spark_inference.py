@@ -17,7 +17,6 @@ from airflow_onnx_provider import (
     OnnxPublishOperator,
     OnnxSparkInferenceOperator,
 )
-from airflow_onnx_provider.model.store import ModelStore
 from tests.conftest import Day, make_colour_model, set_connection
 
 pytestmark = pytest.mark.usefixtures("connections")
@@ -173,7 +172,9 @@ def test_output_that_cannot_be_written(
 ) -> None:
     draw_day()
     (tmp_path / "file").touch()
-    with pytest.raises(AirflowFailException, match="output_path: .*/file/predictions cannot be written: Not a directory"):
+    with pytest.raises(
+        AirflowFailException, match="output_path: .*/file/predictions cannot be written: Not a directory"
+    ):
         inference(tmp_path, colour_model, output_path=str(tmp_path / "file" / "predictions")).execute(context)
 
 

@@ -1,0 +1,68 @@
+"""The package as it is installed: cheap to import, complete as a wheel, on a Spark that fits together."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import airflow_onnx_provider
+
+REPOSITORY = Path(__file__).parent.parent
+HEAVY = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "pyspark", "pandas", "numpy", "pyarrow", "PIL")
+
+
+def modules_after(code: str) -> set[str]:
+    code = f"import json, sys; {code}; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_reference_dag_imports_no_framework() -> None:
+    path = REPOSITORY / "dags" / "catalog_image_classification.py"
+    loaded = modules_after(f"import runpy; runpy.run_path({str(path)!r})")
+    assert "airflow_onnx_provider.operators.spark_inference" in loaded
+    assert loaded.isdisjoint(HEAVY)
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    loaded = modules_after("import airflow_onnx_provider")
+    assert loaded.isdisjoint({"airflow", *HEAVY})
+
+
+@pytest.mark.parametrize("name", airflow_onnx_provider.__all__)
+def test_each_public_name_is_there_and_documented(name: str) -> None:
+    assert getattr(airflow_onnx_provider, name).__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'OnnxMagicOperator'"):
+        airflow_onnx_provider.OnnxMagicOperator  # noqa: B018
+
+
+def test_pyspark_and_pyspark_client_have_one_version() -> None:
+    """They share files: any other pair is a mixture in the order of installation."""
+    assert version("pyspark") == version("pyspark-client")
+
+
+def test_constraints_name_versions_and_no_addresses() -> None:
+    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    pinned = [line for line in lines if line and not line.startswith("#")]
+    assert len(pinned) > 100
+    assert all("==" in line for line in pinned)
+    assert not any("://" in line or "@" in line or "--" in line for line in lines)
+
+
+def test_the_wheel_has_the_example_dags_and_types_and_nothing_else(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(REPOSITORY)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "airflow_onnx_provider/example_dags/catalog_image_classification.py" in names
+    assert "airflow_onnx_provider/py.typed" in names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"airflow_onnx_provider"}
