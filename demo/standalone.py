@@ -1,0 +1,54 @@
+"""`airflow standalone` as a child that is gone, with everything below it, when its time is over."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from typing import IO
+
+import psutil
+
+PATIENCE_SECONDS = 20.0
+
+
+@contextlib.contextmanager
+def standalone(environment: Mapping[str, str], output: IO[str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Start Airflow in a process group of its own; interrupt the group at the end, and kill what does not go.
+
+    Airflow's scheduler can wait for ever for its workers when it is interrupted in the middle of a task, so patience
+    has an end.
+
+    :param output: where its log goes; default: this process's own output
+    """
+    airflow = subprocess.Popen(
+        [sys.executable, "-m", "airflow", "standalone"],
+        env=dict(environment),
+        stdout=output,
+        stderr=subprocess.STDOUT if output else None,
+        start_new_session=True,
+    )
+    try:
+        yield airflow
+    finally:
+        family = _family(airflow.pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(airflow.pid, signal.SIGINT)
+        _, left = psutil.wait_procs(family, timeout=PATIENCE_SECONDS)
+        killed = {*left, *_family(airflow.pid)}
+        for process in killed:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(killed, timeout=PATIENCE_SECONDS)
+        airflow.wait()
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
