@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import subprocess
 import sys
 import time
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO
 
 from demo.environment import DAG_ID, HOME, airflow_environment
-from demo.follow import readable, records
+from demo.follow import NOISE, readable, records
 
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03")
 PICTURES = 1200
@@ -27,9 +27,8 @@ def main() -> None:
     _step(f"airflow dags test {DAG_ID} {DAYS[0]}")
     _run_day(DAYS[0])
     _python("demo.summary", "--home", str(HOME), "--partition", DAYS[0])
-    print(
-        f"\n{datetime.timedelta(seconds=round(time.perf_counter() - started))} in all. `make airflow` shows it in the UI."
-    )
+    taken = dt.timedelta(seconds=round(time.perf_counter() - started))
+    print(f"\n{taken} in all. `make airflow` shows it in the UI.")
 
 
 def _step(title: str) -> None:
@@ -37,9 +36,13 @@ def _step(title: str) -> None:
 
 
 def _python(module: str, *arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", module, *arguments], check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
+    command = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+        for line in child.stdout or ():
+            if not NOISE.search(line):
+                print(line, end="", flush=True)
+    if child.returncode:
+        sys.exit(child.returncode)
 
 
 def _run_day(day: str) -> None:

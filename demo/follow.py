@@ -11,7 +11,8 @@ LOGGER = re.compile(r"\s*\[(?P<logger>[\w.]+)\] .*?loc=\S+\s*$", re.DOTALL)
 OURS = "airflow_onnx_provider"
 NOISE = re.compile(
     r"Spark-Submit cmd|incubator modules"
-    r"|absl::|oneDNN|^Using (opset|tensorflow)|^Computed 0|^Optimizing ONNX|^After optimization|^Quantization parameters"
+    r"|absl::|oneDNN|cpu_feature_guard|^To enable the following instructions"
+    r"|^Using (opset|tensorflow)|^Computed 0|^Optimizing ONNX|^After optimization|^Quantization parameters"
 )
 
 

@@ -3,7 +3,8 @@
     python -m demo.train --out .demo/training
 
 Writes `classifier.keras`, `labels.txt` (category names in output order), `labelled/` (held-out pictures and their
-`labels.csv`) and `metrics.json`. A folder that is complete is left alone.
+`labels.csv`), `calibration/` (some of the training pictures) and `metrics.json`. A folder that is complete is left
+alone.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from demo.seeds import Stream
 
 PREPROCESSING = ImagePreprocessing(height=96, width=96)
 HELD_OUT = 600
+CALIBRATION = 128
 METRICS = "metrics.json"
 
 
@@ -46,6 +48,10 @@ def train(out: Path, seed: int, pictures: int, epochs: int, workers: int) -> dic
         seen = _stacked(spread(_pixels, orders, workers))
         unseen = _stacked(spread(partial(_kept_pixels, labelled), held_out, workers))
         write_labels(labelled / "labels.csv", held_out)
+        calibration = draft / "calibration"
+        calibration.mkdir()
+        for order in orders[:CALIBRATION]:
+            (calibration / order.file).write_bytes(order.data())
         print(f"drew {pictures} + {HELD_OUT} pictures in {time.perf_counter() - started:.1f} s", flush=True)
 
         # TensorFlow is imported only now: the drawing processes import this module too and shall stay small.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -31,6 +32,10 @@ STAGES = {
     "validate": "airflow_onnx_provider.model.validate:validate_in_child",
     "quantize": "airflow_onnx_provider.model.quantize:quantize_in_child",
 }
+
+
+CHATTER = re.compile(r"I\d{4} |WARNING: All log messages before absl::InitializeLog")
+"""TensorFlow's C++ side says these on every import, whatever its log level is set to."""
 
 
 @dataclass
@@ -98,7 +103,8 @@ class Stage:
             except BrokenPipeError:
                 pass  # the child died at once; its exit status says more
             for line in _pipe(process.stdout):
-                self.log.info("%s", line.rstrip())
+                if not CHATTER.match(line):
+                    self.log.info("%s", line.rstrip())
             status = process.wait()
         finally:
             timed_out = not timer.is_alive()

@@ -40,7 +40,7 @@ def run_day(tmp_path: Path, model: str, context: dict[str, Any], **checks: Any) 
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    table = pq.read_table([file for file in folder.glob("*.parquet")])
+    table = pq.read_table(list(folder.glob("*.parquet")))
     return sorted(table.to_pylist(), key=lambda row: row["key"])
 
 
