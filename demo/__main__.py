@@ -72,3 +72,7 @@ def _copied(lines: Iterable[str], file: IO[str]) -> Iterator[str]:
     for line in lines:
         file.write(line)
         yield line
+
+
+if __name__ == "__main__":
+    main()
