@@ -19,7 +19,7 @@ from airflow_onnx_provider.runtime.decode import decode_image
 from airflow_onnx_provider.runtime.scorer import read_picture
 from airflow_onnx_provider.runtime.session import LoadedModel, load_model
 
-MAX_SECONDS = 8.0
+MAX_SECONDS = 5.0
 TIMEOUT_SECONDS = 120.0
 
 

@@ -32,7 +32,7 @@ class RunManifest:
     :param mean_score: mean of the predicted rows' scores, None without rows
     :param null_rows: predicted rows without a key or label, or with a score that is null or NaN
     :param latency_ms: P50, P90 and P99 of one ``session.run``
-    :param seconds: ``read``, ``decode``, ``inference`` and ``wait`` summed over tasks, ``scoring`` and ``job`` on the
+    :param seconds: ``load``, ``read``, ``decode``, ``inference``, ``wait`` summed over tasks, ``scoring`` and ``job`` on the
         clock
     :param images_per_second: rows in divided by the scoring stage's time on the clock
     :param raw_images_per_second: same decode and model in plain processes on a sample, all slots together

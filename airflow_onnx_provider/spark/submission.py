@@ -33,6 +33,10 @@ logger.loopback.level = error
 """
 
 
+SERIAL_GC = "-XX:+UseSerialGC"
+"""The JVM only moves keys and labels here; its parallel collectors would take the cores from the Python workers."""
+
+
 @dataclass(frozen=True)
 class Submission:
     """What spark-submit is called with.
@@ -84,8 +88,9 @@ def prepare(
     if python is not None or master.startswith("local"):
         conf["spark.pyspark.python"] = python or sys.executable
     conf |= hand_set
-    options = f"-Dlog4j2.configurationFile={log4j2.as_uri()} {conf.get('spark.driver.extraJavaOptions', '')}"
-    conf["spark.driver.extraJavaOptions"] = options.strip()
+    conf.setdefault("spark.driver.extraJavaOptions", SERIAL_GC)
+    conf.setdefault("spark.executor.extraJavaOptions", SERIAL_GC)
+    conf["spark.driver.extraJavaOptions"] += f" -Dlog4j2.configurationFile={log4j2.as_uri()}"
     return Submission(
         application=str(main),
         py_files=str(write_bundle(work / "airflow_onnx_provider.zip", ("runtime", "spark"))),
