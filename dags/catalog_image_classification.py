@@ -50,7 +50,7 @@ PREDICTIONS = Asset(name="catalog_predictions")
     schedule="@daily",
     start_date=datetime(2026, 1, 1),
     catchup=False,
-    max_active_runs=1,  # the drift check compares a day with the one published before it
+    max_active_runs=3,  # a day that is still waited for must not hold up the others
     default_args={"retries": 2, "retry_delay": timedelta(seconds=30), "retry_exponential_backoff": True},
     doc_md=__doc__,
     tags=["onnx", "spark", "example"],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
+import signal
 import subprocess
 import sys
 
@@ -15,6 +17,11 @@ def main() -> None:
     """Run Airflow until Ctrl-C."""
     if not (HOME / "training" / "classifier.keras").is_file():
         sys.exit("There is no model and no catalogue yet: run `make demo` first.")
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.default_int_handler)  # also where a background job inherited an ignored Ctrl-C
+    today = dt.datetime.now(dt.UTC).date().isoformat()
+    draw = [sys.executable, "-m", "demo.catalog", "--out", str(HOME / "catalog"), "--day", today]
+    subprocess.run(draw, check=True)  # so that the run that Airflow schedules, once unpaused, finds its day
     port = int(os.environ.get("AIRFLOW_PORT", "8080"))
     environment = airflow_environment(HOME) | on_port(port)
     airflow = [sys.executable, "-m", "airflow"]

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def make_colour_model(root: Path, golden_shift: float = 0.0) -> str:
 
     from airflow_onnx_provider.model.graph import describe
     from airflow_onnx_provider.model.store import ModelStore
-    from airflow_onnx_provider.runtime.manifest import GOLDEN_NAME, MODEL_NAME, Golden, ModelManifest, sha256_of_file
+    from airflow_onnx_provider.runtime.manifest import MODEL_NAME, Golden, ModelManifest, sha256_of_file
     from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
     from airflow_onnx_provider.runtime.session import LoadedModel, open_session
 
@@ -80,7 +80,7 @@ def make_colour_model(root: Path, golden_shift: float = 0.0) -> str:
         """
     )
     folder = root / "made"
-    (folder / "golden").mkdir(parents=True)
+    folder.mkdir(parents=True)
     onnx.save(model, folder / MODEL_NAME)
     facts = describe(folder / MODEL_NAME)
     manifest = ModelManifest(
@@ -95,10 +95,8 @@ def make_colour_model(root: Path, golden_shift: float = 0.0) -> str:
     )
     inputs = np.stack([np.full((16, 16, 3), colour, dtype=np.uint8) for colour in COLOURS.values()])
     answers = LoadedModel(manifest, open_session(folder / MODEL_NAME, 1), 1).run(inputs)
-    np.savez(folder / GOLDEN_NAME, inputs=inputs, answers=answers + np.float32(golden_shift))
-    golden = Golden(sha256_of_file(folder / GOLDEN_NAME), 1e-4)
-    from dataclasses import replace
-
+    np.savez(folder / "rows.npz", inputs=inputs, answers=answers + np.float32(golden_shift))
+    golden = Golden.keep(folder / "rows.npz", folder, tolerance=1e-4)
     address = ModelStore(root / "store").add(folder, replace(manifest, golden=golden))
     shutil.rmtree(folder)
     return address

@@ -79,7 +79,8 @@ class SparkClusterHook(BaseHook):
             facts = self.capacity()
         except Exception as error:  # whatever it is, the person at the button wants to read it
             return False, f"{type(error).__name__}: {error}"
-        return True, f"{facts.master}: {'unknown' if facts.slots is None else facts.slots} free cores"
+        memory = "" if facts.memory_mb is None else f", {facts.memory_mb} MiB free memory"
+        return True, f"{facts.master}: {'unknown' if facts.slots is None else facts.slots} free cores{memory}"
 
     def _ask_standalone(self, master: str) -> ClusterFacts:
         import requests
@@ -103,4 +104,5 @@ class SparkClusterHook(BaseHook):
             master,
             sum(worker["coresfree"] for worker in workers),
             sum(worker["memoryfree"] for worker in workers),
+            max((worker["coresfree"] for worker in workers), default=None),
         )

@@ -22,7 +22,7 @@ from airflow_onnx_provider.model.store import ModelStore
 from airflow_onnx_provider.model.validate import run_in_batches, write_golden
 from airflow_onnx_provider.runtime.cpu import cpu_type
 from airflow_onnx_provider.runtime.manifest import (
-    GOLDEN_NAME,
+    MANIFEST_NAME,
     MODEL_NAME,
     Golden,
     ModelManifest,
@@ -273,6 +273,7 @@ def _write_variant(variant: str, source: Path, target: Path, input_name: str, sa
     try:
         # Folds batch normalisation into the convolutions, which can be quantised only then.
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        _name_nodes(prepared)  # nodes are kept from quantisation by name
         if variant == "dynamic":
             quantize_dynamic(str(prepared), str(target), weight_type=QuantType.QInt8)
             return
@@ -290,6 +291,15 @@ def _write_variant(variant: str, source: Path, target: Path, input_name: str, sa
         )
     finally:
         prepared.unlink(missing_ok=True)
+
+
+def _name_nodes(path: Path) -> None:
+    import onnx
+
+    model = onnx.load(str(path))
+    for number, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}_{number}"
+    onnx.save(model, str(path))
 
 
 def _nodes_of_type(path: Path, op_type: str) -> list[str]:
@@ -344,8 +354,7 @@ def _finish(
         ),
         golden=None,
     )
-    golden = folder / GOLDEN_NAME
-    golden.parent.mkdir()
-    write_golden(golden, LoadedModel(manifest, open_session(folder / MODEL_NAME, threads=1), threads=1), samples)
-    finished = replace(manifest, golden=Golden(sha256_of_file(golden), GOLDEN_TOLERANCE))
-    write_json(folder / "manifest.json", finished.to_dict())
+    rows = folder / "golden.npz"
+    write_golden(rows, LoadedModel(manifest, open_session(folder / MODEL_NAME, threads=1), threads=1), samples)
+    golden = Golden.keep(rows, folder, GOLDEN_TOLERANCE)
+    write_json(folder / MANIFEST_NAME, replace(manifest, golden=golden).to_dict())

@@ -68,13 +68,7 @@ def load_labelled(path: Path, preprocessing: ImagePreprocessing, labels: tuple[s
     listing = next((path / name for name in LABELS_FILES if (path / name).is_file()), None)
     if listing is None:
         raise BadInputError(f"labelled set: {path} has no {LABELS_FILES[0]} (a CSV file with the header file,label)")
-    with listing.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if not {"file", "label"} <= set(reader.fieldnames or ()):
-            raise BadInputError(f"labelled set: {listing} needs the header file,label, found {reader.fieldnames}")
-        rows = [(row["file"], row["label"]) for row in reader]
-    if not rows:
-        raise BadInputError(f"labelled set: {listing} names no picture")
+    rows = _read_labels(listing)
     unknown = sorted({label for _, label in rows} - set(labels))
     if unknown:
         raise BadInputError(f"labelled set: {listing} has labels that the model does not know: {unknown[:5]}")
@@ -85,6 +79,22 @@ def load_labelled(path: Path, preprocessing: ImagePreprocessing, labels: tuple[s
         except (RowError, OSError) as error:
             raise BadInputError(f"labelled set: {path / name}, named by {listing}, cannot be read: {error}") from error
     return LabelledSet(np.stack(tensors), np.array([labels.index(label) for _, label in rows], dtype=np.int64))
+
+
+def _read_labels(listing: Path) -> list[tuple[str, str]]:
+    try:
+        with listing.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin a file with a byte order mark
+            reader = csv.DictReader(file)
+            if not {"file", "label"} <= set(reader.fieldnames or ()):
+                raise BadInputError(f"labelled set: {listing} needs the header file,label, found {reader.fieldnames}")
+            rows = [(row["file"], row["label"]) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInputError(f"labelled set: {listing} is no CSV file in UTF-8: {error}") from error
+    if not rows:
+        raise BadInputError(f"labelled set: {listing} names no picture")
+    if short := next((number for number, row in enumerate(rows, 2) if None in row), None):
+        raise BadInputError(f"labelled set: {listing}, line {short} has no label")
+    return rows
 
 
 def picture_files(path: Path) -> list[Path]:
@@ -119,8 +129,10 @@ def digest_of_path(path: Path) -> str:
 def _load_tensors(path: Path, limit: int, preprocessing: ImagePreprocessing, purpose: str) -> NDArray[np.uint8]:
     try:
         tensors = np.load(path, allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError, OSError) as error:
         raise BadInputError(f"{purpose}: {path} is no plain numpy array: {error}") from error
+    if not isinstance(tensors, np.ndarray):
+        raise BadInputError(f"{purpose}: {path} is no plain numpy array: it is an archive of arrays")
     if tensors.dtype != np.uint8 or tensors.shape[1:] != preprocessing.shape or not len(tensors):
         raise BadInputError(
             f"{purpose}: {path} must hold uint8 [rows, {preprocessing.height}, {preprocessing.width}, 3] with at "

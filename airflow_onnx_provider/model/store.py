@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from airflow_onnx_provider.exceptions import BadInputError
 from airflow_onnx_provider.runtime.manifest import (
-    GOLDEN_NAME,
     MANIFEST_NAME,
     ModelManifest,
     digest_of_json,
@@ -94,7 +93,7 @@ class ModelStore:
             return
         with tempfile.TemporaryDirectory(prefix="onnx-model-") as temporary:
             folder = Path(temporary)
-            for relative in [MANIFEST_NAME, *manifest.files, *([GOLDEN_NAME] if manifest.golden else [])]:
+            for relative in [MANIFEST_NAME, *manifest.all_files]:
                 target = folder / relative
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(_join(home, relative).read_bytes())
@@ -110,8 +109,8 @@ class ModelStore:
         if self.manifest(address).digest != manifest.digest:
             raise BadInputError(f"{address} holds another model than {manifest.name} {manifest.version}")
         home = self._home(address)
-        if golden is not None:
-            self._write(_join(home, GOLDEN_NAME), golden.read_bytes())
+        if golden is not None and manifest.golden is not None:
+            self._write(_join(home, manifest.golden.file), golden.read_bytes())
         self._write(home / MANIFEST_NAME, json.dumps(manifest.to_dict(), indent=2).encode())
 
     def recall(self, name: str, recipe: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -120,7 +119,9 @@ class ModelStore:
         if not path.exists():
             return None
         result: dict[str, Any] = json.loads(path.read_bytes())
-        return result if (self._home(result["model"]) / MANIFEST_NAME).exists() else None
+        home = self._home(result["model"])
+        # The store may have moved since: the address follows its root.
+        return {**result, "model": str(home)} if (home / MANIFEST_NAME).exists() else None
 
     def remember(self, name: str, recipe: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Keep a stage's result under everything that decided it.
@@ -139,7 +140,7 @@ class ModelStore:
         return self.root / name / version
 
     def _copy_in(self, folder: Path, home: StorePath, manifest: ModelManifest) -> None:
-        files = [*manifest.files, *([GOLDEN_NAME] if manifest.golden else [])]
+        files = list(manifest.all_files)
         if not isinstance(home, Path):
             for relative in files:
                 self._write(_join(home, relative), (folder / relative).read_bytes())

@@ -7,6 +7,7 @@ import re
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +127,8 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         """Look at everything that can be wrong before Spark starts, plan, and set what the parent submits."""
         partition = partition_of(context, self.partition)
         cluster = SparkClusterHook(self.conn_id).capacity()
+        if self._executor_cores:
+            cluster = replace(cluster, executor_cores=int(self._executor_cores))
         find_spark_submit()
         require_java()
         address = address_of(self.model)

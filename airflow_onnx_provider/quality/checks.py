@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -92,11 +93,11 @@ def _quarantine_rate(figures: RunFigures, limit: float) -> Verdict:
     return rate <= limit, f"at most {limit:.2%} of the rows", f"{rate:.2%}" + (f" ({reasons})" if reasons else "")
 
 
-def _nulls(figures: RunFigures, limit: int) -> Verdict:
-    return figures.null_rows <= limit, f"at most {limit} rows with null or NaN", str(figures.null_rows)
+def _nulls(figures: RunFigures, limit: float) -> Verdict:
+    return figures.null_rows <= limit, f"at most {limit:g} rows with null or NaN", str(figures.null_rows)
 
 
-def _unknown_labels(figures: RunFigures, limit: int) -> Verdict:
+def _unknown_labels(figures: RunFigures, limit: float) -> Verdict:
     unknown = {
         one: rows for one, rows in figures.labels.items() if figures.known_labels and one not in figures.known_labels
     }
@@ -104,7 +105,7 @@ def _unknown_labels(figures: RunFigures, limit: int) -> Verdict:
     found = sum(unknown.values())
     return (
         found <= limit,
-        f"at most {limit} rows with a label that the model does not have",
+        f"at most {limit:g} rows with a label that the model does not have",
         f"{found} {listed}".strip(),
     )
 
@@ -159,27 +160,42 @@ def run_checks(
     given = dict(settings or {})
     if unknown := sorted(set(given) - set(CHECKS)):
         raise BadInputError(f"checks: there is no {', '.join(unknown)}; there is {', '.join(CHECKS)}")
+    books = given.get("row_books", {})
+    if books is None or (isinstance(books, Mapping) and books.get("severity", "error") != "error"):
+        raise BadInputError("checks: row_books cannot be switched off; books that do not balance prove nothing")
     results = []
     for name, check in CHECKS.items():
         if name in given and given[name] is None:
-            if name == "row_books":
-                raise BadInputError("checks: row_books cannot be switched off; books that do not balance prove nothing")
             continue
-        options = dict(given.get(name) or {})
-        severity = options.pop("severity", "error")
-        if severity not in get_args(Severity):
-            raise BadInputError(f"checks: {name}: severity is warn or error, got {severity!r}")
-        limit = options.pop(check.setting, check.default) if check.setting else None
-        if options:
-            raise BadInputError(
-                f"checks: {name} knows {', '.join(filter(None, (check.setting, 'severity')))}, got {', '.join(options)}"
-            )
-        try:
-            limit = None if limit is None else float(limit) if isinstance(limit, str) else limit
-        except ValueError as error:
-            raise BadInputError(f"checks: {name}: {check.setting} must be a number, got {limit!r}") from error
+        severity, limit = _options(name, check, given.get(name, {}))
         results.append(CheckResult(name, severity, *check.judge(figures, limit)))
     return results
+
+
+def _options(name: str, check: _Check, given: Any) -> tuple[Severity, float | None]:
+    """The severity and the limit of one check.
+
+    :raises BadInputError: naming the check and what was wrong
+    """
+    if not isinstance(given, Mapping):
+        raise BadInputError(f"checks: {name}: expected a dict of settings or None, got {given!r}")
+    options = dict(given)
+    severity = options.pop("severity", "error")
+    if severity not in get_args(Severity):
+        raise BadInputError(f"checks: {name}: severity is warn or error, got {severity!r}")
+    limit: Any = options.pop(check.setting, check.default) if check.setting else None
+    if options:
+        known = ", ".join(filter(None, (check.setting, "severity")))
+        raise BadInputError(f"checks: {name} knows {known}, got {', '.join(options)}")
+    if check.setting is None:
+        return severity, None
+    try:
+        number = float(limit)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadInputError(f"checks: {name}: {check.setting} must be a number, got {limit!r}")
+    return severity, number
 
 
 def require_passed(results: Sequence[CheckResult], what: str) -> None:

@@ -61,11 +61,11 @@ def decode_image(data: bytes, preprocessing: ImagePreprocessing) -> NDArray[np.u
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
+    if image.mode.startswith("I;16"):
+        # Pillow clips 16-bit samples at 255 on conversion; keep the upper eight bits instead.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
-    if image.mode.startswith("I;16"):
-        # Pillow clips 16-bit samples at 255 on conversion; keep the upper eight bits instead.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")

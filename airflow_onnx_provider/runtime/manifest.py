@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,7 +19,6 @@ from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
 
 MANIFEST_NAME = "manifest.json"
 MODEL_NAME = "model.onnx"
-GOLDEN_NAME = "golden/golden.npz"
 FORMAT = 1
 
 
@@ -54,6 +53,22 @@ class Golden:
 
     sha256: str
     tolerance: float
+
+    @property
+    def file(self) -> str:
+        """Where it lies in the version's folder.
+
+        Named by its content: new golden rows never take the place of those that a manifest in use names.
+        """
+        return f"golden/{self.sha256[:12]}.npz"
+
+    @classmethod
+    def keep(cls, rows: Path, folder: Path, tolerance: float) -> Golden:
+        """Move an npz file to its place in a version's folder."""
+        golden = cls(sha256_of_file(rows), tolerance)
+        (folder / golden.file).parent.mkdir(exist_ok=True)
+        rows.rename(folder / golden.file)
+        return golden
 
 
 @dataclass(frozen=True)
@@ -104,6 +119,11 @@ class ModelManifest:
         """The version's folder name: the first twelve digits of the digest."""
         return self.digest[:12]
 
+    @property
+    def all_files(self) -> dict[str, str]:
+        """Relative path to sha256 of everything that belongs to the version beside this manifest."""
+        return {**self.files, **({self.golden.file: self.golden.sha256} if self.golden else {})}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
         return {
@@ -122,7 +142,7 @@ class ModelManifest:
             "recipe": dict(self.recipe),
             "checks": dict(self.checks),
             "speed": [dict(row) for row in self.speed],
-            "golden": {"sha256": self.golden.sha256, "tolerance": self.golden.tolerance} if self.golden else None,
+            "golden": asdict(self.golden) if self.golden else None,
         }
 
     @classmethod
@@ -132,6 +152,8 @@ class ModelManifest:
         :raises BadInputError: for another format, or a file name that would leave the folder
         :raises DigestMismatchError: if the recorded digest does not follow from the content
         """
+        if not isinstance(data, Mapping):
+            raise BadInputError(f"{MANIFEST_NAME} is not a model manifest: it holds a {type(data).__name__}")
         if data.get("format") != FORMAT:
             raise BadInputError(f"{MANIFEST_NAME} has format {data.get('format')!r}; this version reads {FORMAT}")
         try:
@@ -183,10 +205,7 @@ class ModelManifest:
 
         :raises DigestMismatchError: naming the first file that is missing or differs
         """
-        expected = dict(self.files)
-        if self.golden:
-            expected[GOLDEN_NAME] = self.golden.sha256
-        for relative, sha in expected.items():
+        for relative, sha in self.all_files.items():
             path = folder / relative
             actual = sha256_of_file(path) if path.is_file() else "no such file"
             if actual != sha:

@@ -62,14 +62,17 @@ class ImagePreprocessing:
                 f"preprocessing: needs height and width and knows {sorted(cls.__dataclass_fields__)}, "
                 f"got {sorted(data)}"
             )
-        return cls(
-            height=int(data["height"]),
-            width=int(data["width"]),
-            resize=cast("Resize", data.get("resize", "stretch")),
-            scale=float(data.get("scale", 1.0)),
-            mean=_triple(data.get("mean", (0.0, 0.0, 0.0))),
-            std=_triple(data.get("std", (1.0, 1.0, 1.0))),
-        )
+        try:
+            return cls(
+                height=int(data["height"]),
+                width=int(data["width"]),
+                resize=cast("Resize", data.get("resize", "stretch")),
+                scale=float(data.get("scale", 1.0)),
+                mean=_triple(data.get("mean", (0.0, 0.0, 0.0))),
+                std=_triple(data.get("std", (1.0, 1.0, 1.0))),
+            )
+        except (TypeError, ValueError) as error:
+            raise BadInputError(f"preprocessing: {error}, in {dict(data)}") from error
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

@@ -92,8 +92,11 @@ def read_picture(address: str) -> bytes:
 
     :raises RowError: ``unreadable`` with the operating system's words
     """
+    path = Path(address)
     try:
-        return Path(address).read_bytes()
+        if not path.is_file() and path.exists():  # who opens a pipe waits for its writer, perhaps for ever
+            raise RowError("read", "unreadable", f"{address} is no regular file")
+        return path.read_bytes()
     except OSError as error:
         raise RowError("read", "unreadable", str(error)) from error
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airflow_onnx_provider.exceptions import BadInputError, GoldenMismatchError
-from airflow_onnx_provider.runtime.manifest import GOLDEN_NAME, MODEL_NAME, ModelManifest
+from airflow_onnx_provider.runtime.manifest import MODEL_NAME, ModelManifest
 from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
 
 
@@ -43,6 +43,8 @@ def open_session(path: Path, threads: int, provider: str = "CPUExecutionProvider
     :raises BadInputError: if the session did not get the execution provider that was asked for
     """
     ort = import_onnxruntime()
+    if provider not in ort.get_available_providers():
+        raise BadInputError(f"asked for {provider}, but this ONNX Runtime has only {ort.get_available_providers()}")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -123,7 +125,7 @@ class LoadedModel:
                 f"{self.manifest.name} {self.manifest.version} was never validated, so it has no golden rows to prove "
                 "it by. Put an OnnxValidateOperator before inference."
             )
-        with np.load(folder / GOLDEN_NAME, allow_pickle=False) as rows:
+        with np.load(folder / golden.file, allow_pickle=False) as rows:
             inputs, expected = rows["inputs"], rows["answers"]
         # Row by row: batch size 1 is what every model version supports, and padding plays no part.
         answers = np.concatenate([self.run(inputs[index : index + 1]) for index in range(len(inputs))])

@@ -42,11 +42,13 @@ class ClusterFacts:
     :param master: the master's URL
     :param slots: cores that are free, or None if the master does not say
     :param memory_mb: free memory in MiB over all workers, or None
+    :param executor_cores: the most cores that one executor can have, or None
     """
 
     master: str
     slots: int | None
     memory_mb: int | None = None
+    executor_cores: int | None = None
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,13 @@ def plan(model: ModelFacts, cluster: ClusterFacts, rows: InputFacts, hand_set: M
     slots = decide("slots", *_slots(cluster, task_cpus, given))
     decide("batch_size", BATCH_SIZE, "small batches suit CPUs; constant shape keeps memory flat")
     decide("partitions", *_partitions(rows.files, slots))
+    workers = min(slots, max(1, (cluster.executor_cores or slots) // task_cpus))
     model_mb = math.ceil(model.size_bytes / 2**20)
     decide(
         "executor_memory_overhead_mb",
-        max(MEMORY_OVERHEAD_FLOOR_MB, 4 * model_mb * slots + MEMORY_OVERHEAD_FLOOR_MB // 2),
-        f"Python workers live outside the JVM heap: {slots} of them, a model of {model_mb} MiB each with its arena",
+        max(MEMORY_OVERHEAD_FLOOR_MB, 4 * model_mb * workers + MEMORY_OVERHEAD_FLOOR_MB // 2),
+        f"Python workers live outside the JVM heap: {workers} in an executor, each with a model of {model_mb} MiB "
+        "and its arena",
     )
     estimate = None
     if model.images_per_second:
@@ -154,8 +158,8 @@ def _slots(cluster: ClusterFacts, task_cpus: int, given: Mapping[str, int]) -> t
     if cluster.slots is None:
         if "slots" not in given:
             raise BadInputError(
-                f"plan: {cluster.master} does not say how many cores are free; say it with sizing={{'slots': …}} "
-                "(executors times their cores)"
+                f"plan: {cluster.master} does not say how many cores are free; say with sizing={{'slots': …}} how many "
+                f"tasks can run at once (executors times their cores, divided by {task_cpus} a task)"
             )
         return given["slots"], f"{cluster.master} does not say"
     if cluster.slots < task_cpus:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +36,11 @@ def publish(layout: OutputLayout, partition: str, run: str) -> Published:
 
     :raises PublishError: if the run has neither been staged nor published
     """
+    with _locked(layout, partition):
+        return _publish(layout, partition, run)
+
+
+def _publish(layout: OutputLayout, partition: str, run: str) -> Published:
     _finish_interrupted(layout, partition)
     current = published_run(layout, partition)
     if current == run:
@@ -44,10 +52,11 @@ def publish(layout: OutputLayout, partition: str, run: str) -> Published:
             + (" any more: it was published and replaced since" if layout.history(partition, run).exists() else "")
             + ". Run the inference task again."
         )
-    if current is None and layout.published(partition).exists():
+    foreign = layout.published(partition) if layout.published(partition).exists() else layout.quarantine(partition)
+    if current is None and foreign.exists():
         raise PublishError(
-            f"{layout.published(partition)} was not written by a run of this provider (it has no {RUN_FILE}); "
-            "move it away, or choose another output folder"
+            f"{foreign} belongs to no published run of this provider (there is no {RUN_FILE} in "
+            f"{layout.published(partition)}); move it away, or choose another output folder"
         )
     shutil.copyfile(layout.run_manifest(run), staging / "predictions" / RUN_FILE)
     write_json(layout.journal(partition), {"run": run, "replaces": current})
@@ -61,6 +70,16 @@ def published_run(layout: OutputLayout, partition: str) -> str | None:
         return str(json.loads((layout.published(partition) / RUN_FILE).read_bytes())["run"])
     except FileNotFoundError:
         return None
+
+
+@contextmanager
+def _locked(layout: OutputLayout, partition: str) -> Iterator[None]:
+    """Let one process at a time publish a partition; the lock goes with the process that holds it."""
+    path = layout.journal(partition).with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _finish_interrupted(layout: OutputLayout, partition: str) -> None:

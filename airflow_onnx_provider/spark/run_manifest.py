@@ -32,8 +32,8 @@ class RunManifest:
     :param mean_score: mean of the predicted rows' scores, None without rows
     :param null_rows: predicted rows without a key or label, or with a score that is null or NaN
     :param latency_ms: P50, P90 and P99 of one ``session.run``
-    :param seconds: ``load``, ``read``, ``decode``, ``inference``, ``wait`` summed over tasks, ``scoring`` and ``job`` on the
-        clock
+    :param seconds: ``load``, ``read``, ``decode``, ``inference``, ``wait`` summed over tasks; ``scoring``, ``job`` on
+        the clock
     :param images_per_second: rows in divided by the scoring stage's time on the clock
     :param raw_images_per_second: same decode and model in plain processes on a sample, all slots together
     :param raw_share: ``images_per_second`` divided by ``raw_images_per_second``
@@ -84,6 +84,8 @@ class RunManifest:
             raise SparkJobError(f"there is no run manifest at {path}: the job did not finish")
         if data.get("state") != "finished" or data.get("format") != FORMAT:
             raise SparkJobError(f"{path}: the run is {data.get('state')}: {data.get('error', 'no finished manifest')}")
+        if missing := sorted(set(cls.__dataclass_fields__) - set(data)):
+            raise SparkJobError(f"{path} is no whole run manifest: it lacks {', '.join(missing)}")
         fields: dict[str, Any] = {name: data[name] for name in cls.__dataclass_fields__}
         lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
         return cls(**{**fields, **lists})
@@ -95,11 +97,13 @@ def read_state(path: Path) -> dict[str, Any] | None:
     :raises SparkJobError: if it is not JSON
     """
     try:
-        data: dict[str, Any] = json.loads(path.read_bytes())
+        data = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise SparkJobError(f"{path} is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise SparkJobError(f"{path} is no run manifest: it holds a {type(data).__name__}")
     return data
 
 

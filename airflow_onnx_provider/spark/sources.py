@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,16 +67,19 @@ def list_partition(root: Path, partition: str) -> Listing:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, int]]:
-    with os.scandir(folder) as entries:
+    """Files below ``folder`` with their sizes; what goes away meanwhile is passed over."""
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith((".", "_")):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from _walk(Path(entry.path))
-            elif entry.is_symlink() and not entry.is_file():
-                yield entry.path, 0  # a dangling link is a row too: it leaves as unreadable
-            else:
-                yield entry.path, entry.stat().st_size
+            elif entry.is_file():
+                with suppress(FileNotFoundError):
+                    yield entry.path, entry.stat().st_size
+            elif entry.is_symlink():
+                yield entry.path, 0  # a link to nothing or to a folder is a row too: it leaves as unreadable
+            # Pipes, sockets and devices are no input: who opens a pipe waits for its writer, perhaps for ever.
 
 
 @dataclass(frozen=True)
@@ -101,12 +106,18 @@ def readiness(folder: Path, marker: str | None, stable_seconds: float, now: floa
     if marker is not None:
         there = (folder / marker).exists()
         return Readiness(there, f"{folder / marker} is {'there' if there else 'not there yet'}")
-    count, newest = 0, folder.stat().st_mtime
-    for path, _ in _walk(folder):
-        count += 1
-        newest = max(newest, os.lstat(path).st_mtime)
-    quiet = now - newest
+    files = [Path(path) for path, _ in _walk(folder)]
+    # A file that is moved in with its old date shows in the date of its folder alone.
+    folders = {folder, *(parent for file in files for parent in file.parents if parent.is_relative_to(folder))}
+    count, quiet = len(files), now - max(map(_last_change, [*files, *folders]))
     return Readiness(
         count > 0 and quiet >= stable_seconds,
         f"{folder} holds {count} files and has been quiet for {max(quiet, 0):.0f} s",
     )
+
+
+def _last_change(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except FileNotFoundError:
+        return math.inf  # gone since it was listed: something is still at work here

@@ -14,13 +14,15 @@ def count_rows(layout: OutputLayout, partition: str, run: str) -> tuple[int, int
 
     :raises PublishError: if the run is in neither place
     """
-    if layout.staging(run).is_dir():
-        return _rows(layout.staging(run) / "predictions"), _rows(layout.staging(run) / "quarantine")
-    if published_run(layout, partition) == run:
-        return _rows(layout.published(partition)), _rows(layout.quarantine(partition))
-    raise PublishError(
-        f"the rows of run {run} are neither staged nor published below {layout.root}; run inference again"
-    )
+    staged, published = layout.staging(run), published_run(layout, partition) == run
+    # A publish that died in between has moved the one and not the other.
+    predictions = staged / "predictions" if (staged / "predictions").is_dir() else layout.published(partition)
+    quarantine = staged / "quarantine" if (staged / "quarantine").is_dir() else layout.quarantine(partition)
+    if not published and predictions.parent != staged:
+        raise PublishError(
+            f"the rows of run {run} are neither staged nor published below {layout.root}; run inference again"
+        )
+    return _rows(predictions), _rows(quarantine)
 
 
 def _rows(folder: Path) -> int:

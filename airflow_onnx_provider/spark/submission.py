@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from airflow_onnx_provider.bundle import write_bundle
-from airflow_onnx_provider.runtime.manifest import GOLDEN_NAME, MANIFEST_NAME, ModelManifest
+from airflow_onnx_provider.runtime.manifest import MANIFEST_NAME, ModelManifest
 from airflow_onnx_provider.spark.settings import MODEL_ARCHIVE, JobSettings
 
 MAIN = """from airflow_onnx_provider.spark.job import main
@@ -103,6 +103,6 @@ def prepare(
 def _zip_model(target: Path, folder: Path) -> Path:
     manifest = ModelManifest.read(folder)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for relative in [MANIFEST_NAME, *manifest.files, *([GOLDEN_NAME] if manifest.golden else [])]:
+        for relative in [MANIFEST_NAME, *manifest.all_files]:
             archive.write(folder / relative, relative)
     return target

@@ -69,7 +69,10 @@ def test_standalone_counts_living_workers(monkeypatch: pytest.MonkeyPatch, maste
     set_connection(monkeypatch, "cluster", connection)
     facts = SparkClusterHook("cluster").capacity()
     assert (facts.master, facts.slots, facts.memory_mb) == ("spark://127.0.0.1:7077", 7, 14336)
-    assert SparkClusterHook("cluster").test_connection() == (True, "spark://127.0.0.1:7077: 7 free cores")
+    assert SparkClusterHook("cluster").test_connection() == (
+        True,
+        "spark://127.0.0.1:7077: 7 free cores, 14336 MiB free memory",
+    )
 
 
 def test_standalone_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from airflow_onnx_provider.exceptions import RowError
+from airflow_onnx_provider.runtime import decode
+from airflow_onnx_provider.runtime.decode import decode_image
+from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
+from tests.runtime.tiny import encoded
+
+SMALL = ImagePreprocessing(height=8, width=8)
+EXIF_ORIENTATION = 0x0112
+
+# What a camera that was turned has to do to an upright picture before it stores it.
+STORED = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def quarters() -> Image.Image:
+    """32 x 32: red, green / blue, yellow; every turn and flip of it looks different."""
+    image = Image.new("RGB", (32, 32), (250, 0, 0))
+    image.paste((0, 250, 0), (16, 0, 32, 16))
+    image.paste((0, 0, 250), (0, 16, 16, 32))
+    image.paste((250, 250, 0), (16, 16, 32, 32))
+    return image
+
+
+def corners(tensor: np.ndarray) -> list[list[int]]:
+    """Top left, top right, bottom left, bottom right pixel."""
+    return [tensor[y, x].tolist() for y in (0, -1) for x in (0, -1)]
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds no pixels."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def reason_of(data: bytes) -> str:
+    with pytest.raises(RowError) as caught:
+        decode_image(data, SMALL)
+    assert caught.value.stage == "decode"
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
+def test_a_picture_of_each_format(kind: str) -> None:
+    tensor = decode_image(encoded(quarters(), kind), SMALL)
+
+    assert (tensor.shape, tensor.dtype) == ((8, 8, 3), np.uint8)
+    expected = [[250, 0, 0], [0, 250, 0], [0, 0, 250], [250, 250, 0]]
+    assert np.abs(np.subtract(corners(tensor), expected)).max() <= 12  # JPEG and WebP lose a little
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_turned_camera_gives_the_upright_picture(kind: str, orientation: int) -> None:
+    turn = STORED[orientation]
+    image = quarters() if turn is None else quarters().transpose(turn)
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+
+    tensor = decode_image(encoded(image, kind, exif=exif), SMALL)
+
+    upright = decode_image(encoded(quarters(), kind), SMALL)
+    assert np.abs(tensor.astype(int) - upright.astype(int)).max() <= 12
+
+
+def test_a_print_shops_cmyk_picture() -> None:
+    image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+
+    assert np.abs(decode_image(encoded(image, "JPEG"), SMALL)[4, 4].astype(int) - [255, 0, 0]).max() <= 8
+
+
+def test_transparent_pixels_lie_on_white() -> None:
+    image = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    image.paste((200, 0, 0, 255), (0, 0, 16, 8))
+    tensor = decode_image(encoded(image), SMALL)
+
+    assert tensor[0, 0].tolist() == [200, 0, 0]
+    assert tensor[-1, 0].tolist() == [255, 255, 255]
+
+
+def test_half_transparent_pixels_mix_with_white() -> None:
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 128))
+
+    assert decode_image(encoded(image), SMALL)[3, 3].tolist() == [127, 127, 127]
+
+
+def test_transparent_grey_pixels_lie_on_white() -> None:
+    assert decode_image(encoded(Image.new("LA", (8, 8), (10, 0))), SMALL)[3, 3].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_a_palette(kind: str) -> None:
+    assert corners(decode_image(encoded(quarters().quantize(8), kind), SMALL))[3] == [250, 250, 0]
+
+
+def test_a_palette_with_a_transparent_entry_lies_on_white() -> None:
+    image = Image.new("P", (8, 8), 0)
+    image.putpalette([1, 2, 3, 200, 100, 50])
+    image.paste(1, (0, 4, 8, 8))
+    tensor = decode_image(encoded(image, transparency=0), SMALL)
+
+    assert tensor[0, 0].tolist() == [255, 255, 255]
+    assert tensor[-1, 0].tolist() == [200, 100, 50]
+
+
+@pytest.mark.parametrize(("sample", "level"), [(0, 0), (0x80FF, 0x80), (0xFFFF, 255)])
+def test_sixteen_bits_keep_their_upper_eight(sample: int, level: int) -> None:
+    image = Image.fromarray(np.full((8, 8), sample, dtype=np.uint16))
+
+    assert decode_image(encoded(image), SMALL)[3, 3].tolist() == [level] * 3
+
+
+def test_sixteen_bits_with_a_transparent_level() -> None:
+    image = Image.fromarray(np.full((8, 8), 0x8000, dtype=np.uint16))
+    tensor = decode_image(encoded(image, transparency=0), SMALL)
+
+    assert tensor[3, 3].tolist() == [0x80] * 3
+
+
+def test_sixteen_bits_of_a_big_endian_tiff() -> None:
+    image = Image.fromarray(np.full((8, 8), 0x8000, dtype=">u2"))
+
+    assert decode_image(encoded(image, "TIFF"), SMALL)[3, 3].tolist() == [0x80] * 3
+
+
+def test_one_grey_channel_becomes_three() -> None:
+    assert decode_image(encoded(Image.new("L", (16, 16), 77)), SMALL)[3, 3].tolist() == [77] * 3
+
+
+def test_black_and_white() -> None:
+    assert decode_image(encoded(Image.new("1", (16, 16), 1)), SMALL)[3, 3].tolist() == [255] * 3
+
+
+def test_of_an_animation_the_first_picture_counts() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ((250, 0, 0), (0, 250, 0))]
+
+    assert decode_image(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), SMALL)[0, 0, 0] == 250
+
+
+def test_a_phone_photo_with_a_second_picture_inside() -> None:
+    data = encoded(quarters(), "MPO", save_all=True, append_images=[Image.new("RGB", (32, 32))])
+
+    assert decode_image(data, SMALL)[0, 0, 0] > 230
+
+
+def test_stretch_shows_everything_and_crop_keeps_the_shape_of_things() -> None:
+    wide = Image.new("RGB", (32, 8), (250, 0, 0))
+    wide.paste((0, 250, 0), (12, 0, 20, 8))
+    stretched = decode_image(encoded(wide), SMALL)
+    cropped = decode_image(encoded(wide), ImagePreprocessing(height=8, width=8, resize="crop"))
+
+    assert stretched[4, 0].tolist() == [250, 0, 0]
+    assert cropped[4, 0].tolist() == [0, 250, 0]
+
+
+def test_height_comes_before_width() -> None:
+    assert decode_image(encoded(quarters()), ImagePreprocessing(height=3, width=5)).shape == (3, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty_file"),
+        (b"<html>404</html>", "not_an_image"),
+        (bytes(100), "not_an_image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not_an_image"),
+        (encoded(quarters(), "JPEG")[:300], "broken_image"),
+        (encoded(quarters().resize((200, 200)), "PNG")[:120], "broken_image"),
+        (encoded(quarters(), "BMP")[:100], "broken_image"),
+        (png_header(10_001, 10_000), "too_many_pixels"),
+        (png_header(40_000, 40_000), "too_many_pixels"),
+    ],
+    ids=["empty", "text", "zeros", "postscript", "half-jpeg", "half-png", "half-bmp", "just-too-large", "bomb"],
+)
+def test_what_cannot_be_decoded_has_its_reason(data: bytes, reason: str) -> None:
+    assert reason_of(data) == reason
+
+
+def test_the_message_about_a_huge_picture_has_the_numbers() -> None:
+    with pytest.raises(RowError, match="10001 x 10000 exceeds the limit of 100000000 pixels"):
+        decode_image(png_header(10_001, 10_000), SMALL)
+
+
+def require_tensor_or_row_error(data: bytes) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode, "MAX_PIXELS", 1_000_000)  # so that a header that lies costs no time
+        try:
+            tensor = decode_image(data, SMALL)
+        except RowError as error:
+            tensor, reason = None, error.reason
+    if tensor is None:
+        assert reason in {"empty_file", "not_an_image", "too_many_pixels", "broken_image"}
+    else:
+        assert (tensor.shape, tensor.dtype) == ((8, 8, 3), np.uint8)
+
+
+MAGIC = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"RIFF\x24\0\0\0WEBPVP8 "]
+
+
+@given(st.sampled_from(MAGIC), st.binary(max_size=200))
+@settings(max_examples=200, deadline=None)
+def test_arbitrary_bytes_give_a_tensor_or_a_row_error(magic: bytes, rest: bytes) -> None:
+    require_tensor_or_row_error(magic + rest)
+
+
+PICTURES = [
+    encoded(quarters(), "JPEG"),
+    encoded(quarters(), "PNG"),
+    encoded(quarters().convert("RGBA"), "PNG"),
+    encoded(quarters().quantize(8), "GIF"),
+    encoded(quarters(), "WEBP"),
+    encoded(quarters(), "TIFF"),
+    encoded(quarters(), "BMP"),
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@given(
+    st.sampled_from(PICTURES), st.lists(st.tuples(st.integers(0, 5_000), st.integers(0, 255)), max_size=5), st.data()
+)
+@settings(max_examples=200, deadline=None)
+def test_a_damaged_picture_gives_a_tensor_or_a_row_error(
+    picture: bytes, flips: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    damaged = bytearray(picture)
+    for position, value in flips:
+        damaged[position % len(damaged)] = value
+    require_tensor_or_row_error(bytes(damaged[: data.draw(st.integers(0, len(damaged)))]))
