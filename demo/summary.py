@@ -63,7 +63,7 @@ def summarize(home: Path, partition: str) -> dict[str, Any]:
 def table(figures: Mapping[str, Any]) -> str:
     """The figures as aligned lines of name and value."""
     reasons = ", ".join(f"{rows} {reason}" for reason, rows in figures["quarantined"].items())
-    before, after = figures["model_bytes_before"], figures["model_bytes_after"]
+    before, after, spent = figures["model_bytes_before"], figures["model_bytes_after"], figures["seconds"]
     rows = {
         "rows in": f"{figures['rows_in']:,}",
         "predicted": f"{figures['predicted']:,}",
@@ -74,6 +74,8 @@ def table(figures: Mapping[str, Any]) -> str:
         "images per second": f"{figures['images_per_second']:.0f}",
         "share of raw speed": f"{figures['raw_share']:.0%} of {figures['raw_images_per_second']:.0f} images/s: "
         "same decode and model in plain processes, same run",
+        "seconds": f"{spent['scoring']:.1f} on the clock for scoring; summed over its tasks: read {spent['read']:.1f}, "
+        f"decode {spent['decode']:.1f}, inference {spent['inference']:.1f}",
         **{name.replace("_", " "): path for name, path in figures["paths"].items()},
     }
     width = max(map(len, rows))

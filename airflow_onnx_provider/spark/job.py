@@ -85,7 +85,8 @@ def run(settings: JobSettings, layout: OutputLayout) -> RunManifest:
         staging = layout.staging(settings.run)
         shutil.rmtree(staging, ignore_errors=True)  # what an earlier driver of this very run left
         log.info("%d files, %.1f MB in %s", len(listing.keys), listing.bytes / 1e6, listing.folder)
-        raw = _prove_and_measure(spark, settings, listing)
+        _prove_model(spark, settings)
+        raw = _measure_raw_speed(spark, settings, listing)
         log.info("raw ONNX Runtime speed here: %.1f images/s over %d slots", raw, settings.slots)
         before = time.perf_counter()
         with _progress(spark, settings.partitions):
@@ -132,15 +133,29 @@ def run(settings: JobSettings, layout: OutputLayout) -> RunManifest:
         spark.stop()
 
 
-def _prove_and_measure(spark: Any, settings: JobSettings, listing: Listing) -> float:
-    """Let a worker in each slot load and prove the model, then measure the raw speed beside it.
+def _prove_model(spark: Any, settings: JobSettings) -> None:
+    """Let a worker in each slot load the model and prove it by its golden rows, before any picture is read.
 
-    The yardstick is one plain process per slot, all at once, on an even sample of the day's files. Each is a child of
-    a Spark task, so it runs on the machines and beside the neighbours of the real work. The workers stay alive and
-    keep the model, so that the first pictures do not wait for it.
+    The workers stay alive and keep the model, so no picture waits for it.
 
-    :return: pictures a second over all slots
-    :raises GoldenMismatchError: from a worker, before any picture is read
+    :raises GoldenMismatchError: from a worker
+    """
+    digest, threads = settings.model["digest"], settings.threads
+
+    def prove(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        model = load_model(_model_folder(), digest, threads)
+        for batch in batches:
+            yield pa.RecordBatch.from_pydict({"golden_difference": [model.golden_difference] * batch.num_rows})
+
+    slots = spark.range(0, settings.slots, 1, settings.slots)
+    proofs = slots.mapInArrow(prove, "golden_difference double").collect()
+    log.info("the model is proved in %d workers, golden rows differ by at most %.2g", len(proofs), max(proofs)[0])
+
+
+def _measure_raw_speed(spark: Any, settings: JobSettings, listing: Listing) -> float:
+    """Pictures a second of plain processes, one per slot, all at once, on an even sample of the day's files.
+
+    Each is a child of a Spark task, so it runs on the machines and beside the neighbours of the real work.
     """
     slots = settings.slots
     step = max(1, len(listing.keys) // (RAW_SAMPLE_ROWS * slots))
@@ -148,15 +163,12 @@ def _prove_and_measure(spark: Any, settings: JobSettings, listing: Listing) -> f
     shares = [sample[slot::slots] for slot in range(slots)]
     digest, threads, batch_size = settings.model["digest"], settings.threads, settings.batch_size
 
-    def measure(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        load_model(_model_folder(), digest, threads)
-        for batch in batches:
-            for addresses in batch.column("addresses").to_pylist():
-                rate = measure_in_child(addresses, _model_folder(), digest, threads, batch_size)
-                yield pa.RecordBatch.from_pydict({"rate": [rate]})
+    def measure(mine: Iterable[list[str]]) -> Iterator[float]:
+        for addresses in mine:
+            yield measure_in_child(addresses, _model_folder(), digest, threads, batch_size)
 
-    shares_frame = spark.createDataFrame(pa.table({"addresses": shares})).repartition(slots)
-    return float(sum(row.rate for row in shares_frame.mapInArrow(measure, "rate double").collect()))
+    # An RDD of as many elements as slots has one in each partition; a repartitioned frame may put two into one.
+    return float(spark.sparkContext.parallelize(shares, slots).mapPartitions(measure).sum())
 
 
 def _write_outcomes(spark: Any, settings: JobSettings, listing: Listing, target: Path) -> None:
