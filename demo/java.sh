@@ -2,23 +2,30 @@
 # Spark 4 needs Java 17 or newer. Install it where that needs no question, else say what to do in one line.
 set -u
 
-java_bin=java
-[ -n "${JAVA_HOME:-}" ] && [ -x "$JAVA_HOME/bin/java" ] && java_bin="$JAVA_HOME/bin/java"
-found=$("$java_bin" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1)
-[ "${found:-0}" -ge 17 ] && exit 0
+java_version() {
+    java_bin=java
+    [ -n "${JAVA_HOME:-}" ] && java_bin="$JAVA_HOME/bin/java"
+    "$java_bin" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1
+}
 
-install="apt-get update && apt-get install -y openjdk-17-jre-headless"
-if [ -n "${JAVA_HOME:-}" ] && [ -n "$found" ]; then
-    echo "JAVA_HOME is $JAVA_HOME, which is Java $found; Spark needs Java 17 or newer: unset it or point it to one." >&2
-    exit 1
+enough() { [ "${1:-0}" -ge 17 ]; }
+
+found=$(java_version)
+enough "$found" && exit 0
+have=${found:+, found Java $found}${JAVA_HOME:+ (JAVA_HOME is $JAVA_HOME)}
+log=$(mktemp)
+if [ "$(id -u)" = 0 ] && [ -z "${JAVA_HOME:-}" ] && command -v apt-get >/dev/null 2>&1; then
+    apt-get update >"$log" 2>&1
+    for version in 17 21 25; do
+        package=openjdk-$version-jre-headless
+        apt-cache show "$package" >/dev/null 2>&1 || continue
+        echo "Spark needs Java 17 or newer$have: installing $package"
+        apt-get install -y "$package" >>"$log" 2>&1 &&
+            update-alternatives --set java "$(find /usr/lib/jvm -path "*$version*/bin/java" | head -n 1)" >>"$log" 2>&1
+        break
+    done
+    enough "$(java_version)" && exit 0
 fi
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    echo "Java ${found:-is missing and Java} 17 is needed: installing openjdk-17-jre-headless"
-    if sh -c "$install" >/tmp/java-install.log 2>&1 && update-alternatives --set java \
-        "$(find /usr/lib/jvm -path '*17*/bin/java' | head -n 1)" >>/tmp/java-install.log 2>&1; then
-        exit 0
-    fi
-    tail -n 5 /tmp/java-install.log >&2
-fi
-echo "Java ${found:-is missing, and Java} 17 or newer is needed${found:+, found $found}. Install it: sudo sh -c '$install'" >&2
+echo "Spark needs Java 17 or newer$have. Install it: sudo apt-get install openjdk-17-jre-headless" >&2
+[ -s "$log" ] && tail -n 3 "$log" >&2
 exit 1

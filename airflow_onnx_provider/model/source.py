@@ -42,7 +42,9 @@ class SourceModel:
         :raises BadInputError: if there is nothing
         """
         if not self.path.exists():
-            raise BadInputError(f"the model {self.path} does not exist")
+            raise BadInputError(
+                f"the model {self.path} does not exist; give the path of a trained model on this worker"
+            )
         return digest_of_path(self.path)
 
     def require_digest(self, expected: str) -> None:
