@@ -12,7 +12,7 @@ from typing import IO
 
 import psutil
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 10.0
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -10,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from airflow.dag_processing.dagbag import DagBag
 
 import airflow_onnx_provider
 
@@ -43,6 +45,15 @@ def test_each_public_name_is_there_and_documented(name: str) -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'OnnxMagicOperator'"):
         airflow_onnx_provider.OnnxMagicOperator  # noqa: B018
+
+
+def test_the_dag_of_the_readme_is_one(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "readme_dag.py").write_text(code)
+    bag = DagBag(tmp_path)
+    assert bag.import_errors == {}
+    tasks = bag.dags["classify_catalog"].topological_sort()
+    assert [task.task_id for task in tasks] == ["day", "convert", "validate", "infer", "check", "publish"]
 
 
 def test_pyspark_and_pyspark_client_have_one_version() -> None:

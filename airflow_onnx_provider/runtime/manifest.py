@@ -211,7 +211,8 @@ class ModelManifest:
             if actual != sha:
                 raise DigestMismatchError(
                     f"{path} is not the file that was recorded for {self.name} {self.version}: "
-                    f"expected sha256 {sha[:12]}…, found {actual[:12]}. Restore it, or delete the version and make it anew"
+                    f"expected sha256 {sha[:12]}…, found {actual[:12]}. "
+                    "Restore it, or delete the version and make it anew"
                 )
 
 

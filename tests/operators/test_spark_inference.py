@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
@@ -242,6 +246,38 @@ def test_a_finished_run_leaves_no_state_that_would_stop_a_clear_from_running_aga
 
     assert cleared["run"] != first["run"]
     assert len(list((tmp_path / "predictions" / "_runs").glob("*.json"))) == 2
+
+
+@pytest.mark.spark
+@pytest.mark.usefixtures("children_end")
+def test_a_killed_task_leaves_no_process_and_no_rows(
+    tmp_path: Path, colour_model: str, draw_day: Callable[..., Day], context: dict[str, Any]
+) -> None:
+    draw_day(good=8)
+    operator = inference(tmp_path, colour_model)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(operator.execute, context)
+        deadline = time.monotonic() + 60
+        while not any("pyspark.daemon" in " ".join(one) for one in command_lines()):
+            assert time.monotonic() < deadline, "Spark never started a Python worker"
+            assert not running.done(), running.result()
+            time.sleep(0.1)
+        operator.on_kill()
+        with pytest.raises(OnnxProviderError, match="ended without a run manifest"):
+            running.result(timeout=30)
+    assert list((tmp_path / "predictions").glob("ds=*")) == []
+
+
+def command_lines() -> list[list[str]]:
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            found.append(child.cmdline())
+    return found
+
+
+def test_killing_before_the_submission_does_nothing(tmp_path: Path) -> None:
+    assert inference(tmp_path, "unused/model/version").on_kill() is None
 
 
 def test_a_retry_that_finds_a_cluster_job_of_its_own_takes_up_the_same_run(tmp_path: Path) -> None:
