@@ -12,7 +12,6 @@ from airflow_onnx_provider.failure import no_retry_for_bad_input
 from airflow_onnx_provider.operators.predictions import PredictionsReference, manifest_of
 from airflow_onnx_provider.spark.layout import OutputLayout
 from airflow_onnx_provider.spark.publish import publish
-from airflow_onnx_provider.spark.run_manifest import RunManifest
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -24,9 +23,8 @@ class OnnxPublishOperator(BaseOperator):
     The renames are journaled: a crash in between is finished by the next try, and publishing the same run again
     changes nothing. Each Asset among the outlets gets an event with the run's figures.
 
-    Returns ``path`` (of the published partition), ``partition``, ``run``, ``replaced`` (the run that went to the
-    history, or None), ``changed``, and the figures ``rows_in``, ``predicted``, ``quarantined``, ``mean_score``,
-    ``images_per_second``, ``raw_share``, ``model_digest``.
+    Returns ``path`` (of the published partition), ``replaced`` (the run that went to the history, or None),
+    ``changed``, and the run's figures as ``OnnxSparkInferenceOperator`` returns them.
 
     :param predictions: a check or inference task's output, or the path of a run manifest. (templated)
     """
@@ -51,28 +49,13 @@ class OnnxPublishOperator(BaseOperator):
             self.log.info("%s now shows run %s; the rows before are in %s", path, manifest.run, history)
         else:
             self.log.info("%s now shows run %s", path, manifest.run)
-        figures = figures_of(manifest)
+        figures = manifest.figures()
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra.update(figures)
         return {
             "path": str(path),
-            "run": manifest.run,
             "replaced": published.replaced,
             "changed": published.changed,
             **figures,
         }
-
-
-def figures_of(manifest: RunManifest) -> dict[str, Any]:
-    """The few figures of a run that a consumer of the Asset wants to see."""
-    return {
-        "partition": manifest.partition,
-        "rows_in": manifest.rows_in,
-        "predicted": manifest.predicted,
-        "quarantined": manifest.quarantined_rows,
-        "mean_score": manifest.mean_score,
-        "images_per_second": manifest.images_per_second,
-        "raw_share": manifest.raw_share,
-        "model_digest": manifest.model["digest"],
-    }

@@ -15,8 +15,7 @@ from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_onnx_provider import exceptions
-from airflow_onnx_provider.exceptions import BadInputError, SparkJobError
+from airflow_onnx_provider.exceptions import BadInputError
 from airflow_onnx_provider.failure import no_retry_for_bad_input
 from airflow_onnx_provider.hooks.model_store import store_of
 from airflow_onnx_provider.hooks.spark_cluster import SparkClusterHook
@@ -29,10 +28,10 @@ from airflow_onnx_provider.hooks.spark_submit import (
 from airflow_onnx_provider.operators.model import ModelReference, address_of
 from airflow_onnx_provider.partition import partition_of
 from airflow_onnx_provider.runtime.cpu import cpu_type
-from airflow_onnx_provider.runtime.manifest import MODEL_NAME, ModelManifest, require_scorable
+from airflow_onnx_provider.runtime.manifest import MODEL_NAME, require_scorable
 from airflow_onnx_provider.spark.layout import OutputLayout, local_path
-from airflow_onnx_provider.spark.plan import InputFacts, ModelFacts, Plan, plan
-from airflow_onnx_provider.spark.run_manifest import RunManifest, read_state
+from airflow_onnx_provider.spark.plan import InputFacts, ModelFacts, plan
+from airflow_onnx_provider.spark.run_manifest import RunManifest, failure
 from airflow_onnx_provider.spark.settings import JobSettings
 from airflow_onnx_provider.spark.sources import list_partition
 from airflow_onnx_provider.spark.submission import prepare
@@ -112,11 +111,12 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
             manifest_path = layout.run_manifest(settings.run)
             try:
                 super().execute(context)
-            except AirflowException as error:
-                raise _job_error(manifest_path, error) from None
+            except (AirflowException, RuntimeError) as error:
+                # The parent's message is the whole command and up to 500 lines, which stand in the log already.
+                raise failure(manifest_path, str(error)) from None
             manifest = RunManifest.read(manifest_path)
             self._forget_run(context)
-        return _result(manifest, manifest_path)
+        return {**manifest.figures(), "output_path": manifest.output_path, "run_manifest": str(manifest_path)}
 
     def on_kill(self) -> None:
         """End spark-submit and everything below it; nothing is to be killed before the submission."""
@@ -138,20 +138,24 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         if manifest.golden is None:
             raise BadInputError(f"{address} was never validated; put an OnnxValidateOperator before inference")
         listing = list_partition(local_path(self.input_path, "input_path"), partition)
-        _require_writable(layout.root)
+        layout.require_writable()
         with store.local(address) as folder:
-            facts = ModelFacts((folder / MODEL_NAME).stat().st_size, _measured_speed(manifest))
+            facts = ModelFacts((folder / MODEL_NAME).stat().st_size, manifest.measured_speed(cpu_type()))
             inputs = InputFacts(len(listing.keys), listing.bytes)
             chosen = plan(facts, cluster, inputs, {name: int(value) for name, value in (self.sizing or {}).items()})
             self.log.info("Plan for %s on %s:\n%s", listing.folder, cluster.master, chosen.table())
-            settings = _settings(
-                f"{partition}-{run}",
+            settings = JobSettings(
+                run=f"{partition}-{run}",
                 partition=partition,
-                input_path=listing.folder.parent,
-                layout=layout,
-                address=address,
-                model=manifest,
-                chosen=chosen,
+                input_path=str(listing.folder.parent),
+                output_path=str(layout.root),
+                model={
+                    "model": address,
+                    "name": manifest.name,
+                    "version": manifest.version,
+                    "digest": manifest.digest,
+                },
+                plan=chosen.to_dict(),
             )
             hand_set = {str(key): str(value) for key, value in (self.conf or {}).items()}
             submission = prepare(
@@ -194,76 +198,3 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         taken = inspect.signature(SparkSubmitHook.__init__).parameters
         arguments: dict[str, Any] = {name: held[name] for name in taken if name in held}
         return OnnxSparkSubmitHook(**{**arguments, "conn_id": self.conn_id})
-
-
-def _settings(
-    run: str,
-    *,
-    partition: str,
-    input_path: Path,
-    layout: OutputLayout,
-    address: str,
-    model: ModelManifest,
-    chosen: Plan,
-) -> JobSettings:
-    return JobSettings(
-        run=run,
-        partition=partition,
-        input_path=str(input_path),
-        output_path=str(layout.root),
-        model={"model": address, "name": model.name, "version": model.version, "digest": model.digest},
-        plan=chosen.to_dict(),
-        threads=chosen["threads"],
-        batch_size=chosen["batch_size"],
-        partitions=chosen["partitions"],
-        slots=chosen["slots"],
-    )
-
-
-def _measured_speed(model: ModelManifest) -> float | None:
-    """Images a second of inference on one thread, as the model was measured on this type of CPU."""
-    here = cpu_type()
-    return next((row["images_per_second"] for row in model.speed if row["cpu"] == here and row["threads"] == 1), None)
-
-
-def _require_writable(root: Path) -> None:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            pass
-    except OSError as error:
-        raise BadInputError(
-            f"output_path: {root} cannot be written: {error.strerror}; give another, or its rights"
-        ) from error
-
-
-def _job_error(manifest_path: Path, submit_error: AirflowException) -> Exception:
-    """What the job left as its reason, else what spark-submit said."""
-    state = read_state(manifest_path)
-    if state is None:
-        # The parent's message is the whole command and up to 500 lines, which stand in the log already.
-        last = next((line.strip() for line in reversed(str(submit_error).splitlines()) if line.strip()), "")
-        return SparkJobError(f"the Spark job ended without a run manifest; the last thing it said: {last}")
-    known = getattr(exceptions, state["class"], None)
-    if known is None:
-        return SparkJobError(f"{state['class']}: {state['error']}")
-    error: Exception = known(state["error"])
-    return error
-
-
-def _result(manifest: RunManifest, path: Path) -> dict[str, Any]:
-    return {
-        "run": manifest.run,
-        "partition": manifest.partition,
-        "output_path": manifest.output_path,
-        "run_manifest": str(path),
-        "model": manifest.model["model"],
-        "model_digest": manifest.model["digest"],
-        "rows_in": manifest.rows_in,
-        "predicted": manifest.predicted,
-        "quarantined": manifest.quarantined_rows,
-        "mean_score": manifest.mean_score,
-        "images_per_second": manifest.images_per_second,
-        "raw_images_per_second": manifest.raw_images_per_second,
-        "raw_share": manifest.raw_share,
-    }

@@ -119,6 +119,10 @@ class ModelManifest:
         """The version's folder name: the first twelve digits of the digest."""
         return self.digest[:12]
 
+    def measured_speed(self, cpu: str) -> float | None:
+        """Images a second of inference on one thread of this type of CPU, None if never measured."""
+        return next((row["images_per_second"] for row in self.speed if (row["cpu"], row["threads"]) == (cpu, 1)), None)
+
     @property
     def all_files(self) -> dict[str, str]:
         """Relative path to sha256 of everything that belongs to the version beside this manifest."""

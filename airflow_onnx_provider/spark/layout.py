@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,20 @@ class OutputLayout:
     """
 
     root: Path
+
+    def require_writable(self) -> None:
+        """Make the folder and a file in it, and remove the file.
+
+        :raises BadInputError: if that cannot be done, with the system's reason
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise BadInputError(
+                f"output_path: {self.root} cannot be written: {error.strerror}; give another, or change its rights"
+            ) from error
 
     def published(self, partition: str) -> Path:
         return self.root / f"ds={partition}"

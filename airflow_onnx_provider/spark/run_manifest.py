@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_onnx_provider.exceptions import SparkJobError
+from airflow_onnx_provider.exceptions import OnnxProviderError, SparkJobError, from_traceback
 from airflow_onnx_provider.runtime.manifest import write_json
 
 FORMAT = 1
@@ -69,6 +69,22 @@ class RunManifest:
     def quarantined_rows(self) -> int:
         return sum(self.quarantined.values())
 
+    def figures(self) -> dict[str, Any]:
+        """The few figures that a person or a consumer of the partition wants to see."""
+        return {
+            "run": self.run,
+            "partition": self.partition,
+            "model": self.model["model"],
+            "model_digest": self.model["digest"],
+            "rows_in": self.rows_in,
+            "predicted": self.predicted,
+            "quarantined": self.quarantined_rows,
+            "mean_score": self.mean_score,
+            "images_per_second": self.images_per_second,
+            "raw_images_per_second": self.raw_images_per_second,
+            "raw_share": self.raw_share,
+        }
+
     def write(self, path: Path) -> None:
         """Write the manifest as JSON, atomically."""
         write_json(path, {"format": FORMAT, "state": "finished", **asdict(self)})
@@ -105,6 +121,20 @@ def read_state(path: Path) -> dict[str, Any] | None:
     if not isinstance(data, dict):
         raise SparkJobError(f"{path} is no run manifest: it holds a {type(data).__name__}")
     return data
+
+
+def failure(path: Path, said: str) -> OnnxProviderError:
+    """Why a run failed: the job's own error if it left one, else the last line of what spark-submit said.
+
+    :param path: where the run's manifest would be
+    :param said: by spark-submit
+    """
+    state = read_state(path)
+    if state is not None:
+        text = f"{state['class']}: {state['error']}"
+        return from_traceback(f"{OnnxProviderError.__module__}.{text}") or SparkJobError(text)
+    last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")
+    return SparkJobError(f"the Spark job ended without a run manifest; the last thing it said: {last}")
 
 
 def write_failure(path: Path, error: Exception) -> None:

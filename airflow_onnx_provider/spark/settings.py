@@ -18,11 +18,7 @@ class JobSettings:
     :param input_path: catalogue folder with ``ds=<partition>`` below it
     :param output_path: output folder
     :param model: address, name, version and digest of the model version
-    :param plan: the plan's JSON form, for the manifest
-    :param threads: ONNX Runtime threads of a task
-    :param batch_size: rows of one ``session.run``
-    :param partitions: Spark tasks of the scoring stage
-    :param slots: tasks that run at once
+    :param plan: the plan's JSON form, see ``Plan.to_dict``
     """
 
     run: str
@@ -31,7 +27,26 @@ class JobSettings:
     output_path: str
     model: dict[str, Any]
     plan: dict[str, Any]
-    threads: int
-    batch_size: int
-    partitions: int
-    slots: int
+
+    def _planned(self, name: str) -> int:
+        return int(next(one["value"] for one in self.plan["decisions"] if one["name"] == name))
+
+    @property
+    def threads(self) -> int:
+        """ONNX Runtime threads of a task."""
+        return self._planned("threads")
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of one ``session.run``."""
+        return self._planned("batch_size")
+
+    @property
+    def partitions(self) -> int:
+        """Spark tasks of the scoring stage."""
+        return self._planned("partitions")
+
+    @property
+    def slots(self) -> int:
+        """Tasks that run at once."""
+        return self._planned("slots")

@@ -7,7 +7,7 @@ import pytest
 
 from airflow_onnx_provider.exceptions import BadInputError, SparkJobError
 from airflow_onnx_provider.spark.layout import OutputLayout
-from airflow_onnx_provider.spark.run_manifest import RunManifest, read_state, write_failure
+from airflow_onnx_provider.spark.run_manifest import RunManifest, failure, read_state, write_failure
 from tests.spark.staging import a_manifest
 
 
@@ -68,3 +68,25 @@ def test_a_manifest_that_lacks_a_figure(path: Path) -> None:
 
     with pytest.raises(SparkJobError, match="rows_in"):
         RunManifest.read(path)
+
+
+def test_a_failed_run_gives_its_own_error_back(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    write_failure(path, BadInputError("the catalogue is not there"))
+
+    found = failure(path, "spark-submit said a lot")
+
+    assert isinstance(found, BadInputError)
+    assert str(found) == "the catalogue is not there"
+
+
+def test_an_error_of_somebody_else_keeps_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    write_failure(path, ValueError("odd"))
+    assert str(failure(path, "")) == "ValueError: odd"
+
+
+def test_without_a_manifest_the_last_line_counts(tmp_path: Path) -> None:
+    found = failure(tmp_path / "none.json", "Cannot execute: spark-submit …\nOutOfMemoryError: heap\n\n")
+    assert isinstance(found, SparkJobError)
+    assert str(found).endswith("the last thing it said: OutOfMemoryError: heap")

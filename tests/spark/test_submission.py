@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from airflow_onnx_provider.runtime.manifest import ModelManifest
+from airflow_onnx_provider.spark.plan import ClusterFacts, InputFacts, ModelFacts, plan
 from airflow_onnx_provider.spark.settings import MODEL_ARCHIVE, JobSettings
 from airflow_onnx_provider.spark.submission import SERIAL_GC, Submission, prepare
 from tests.runtime.tiny import write_version
@@ -21,11 +22,7 @@ SETTINGS = JobSettings(
     input_path="/data/catalogue",
     output_path="/data/predictions",
     model={"model": "/models/colours/0123", "digest": "0123"},
-    plan={"decisions": []},
-    threads=1,
-    batch_size=8,
-    partitions=6,
-    slots=2,
+    plan=plan(ModelFacts(2**20), ClusterFacts("local[2]", 2), InputFacts(1200, 10**8)).to_dict(),
 )
 
 
@@ -57,6 +54,10 @@ def test_the_settings_travel_as_one_argument(tmp_path: Path, model_folder: Path)
 
     assert JobSettings(**json.loads(argument)) == SETTINGS
     assert json.loads(argument) == asdict(SETTINGS)
+
+
+def test_the_job_takes_its_numbers_from_the_plan() -> None:
+    assert (SETTINGS.slots, SETTINGS.threads, SETTINGS.batch_size, SETTINGS.partitions) == (2, 1, 8, 6)
 
 
 def test_the_archive_is_a_whole_model_version(tmp_path: Path, model_folder: Path) -> None:
