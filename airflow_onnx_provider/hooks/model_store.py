@@ -51,7 +51,9 @@ class OnnxModelStoreHook(BaseHook):
             probe = store.root / ".connection-test"
             store.root.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"ok")
-            return probe.read_bytes() == b"ok", f"{store.root} can be written and read"
+            same = probe.read_bytes() == b"ok"
+            probe.unlink()
+            return same, f"{store.root} can be written and read"
         except Exception as error:  # whatever it is, the person at the button wants to read it
             return False, f"{type(error).__name__}: {error}"
 

@@ -59,6 +59,11 @@ class SparkClusterHook(BaseHook):
             host = f"spark://{host}"
         return f"{host}:{connection.port}" if connection.port else host
 
+    @property
+    def deploy_mode(self) -> str:
+        """Where the connection puts drivers: ``client`` (on this machine, the default) or ``cluster``."""
+        return str(self.get_conn().extra_dejson.get("deploy-mode") or "client")
+
     def capacity(self) -> ClusterFacts:
         """Free cores and memory.
 

@@ -85,6 +85,10 @@ def require_java() -> None:
         )
 
 
-def submit_environment() -> dict[str, str]:
-    """Environment of spark-submit: telemetry off, and this Python for the driver and for finding Spark's home."""
-    return {"ORT_DISABLE_TELEMETRY": "1", "PYSPARK_DRIVER_PYTHON": sys.executable}
+def submit_environment(deploy_mode: str) -> dict[str, str]:
+    """Environment of spark-submit: telemetry off and, for a driver on this machine, this Python.
+
+    Spark's scripts ask that Python for Spark's home, too.
+    """
+    quiet = {"ORT_DISABLE_TELEMETRY": "1"}
+    return quiet | {"PYSPARK_DRIVER_PYTHON": sys.executable} if deploy_mode == "client" else quiet

@@ -157,6 +157,9 @@ def main() -> None:
         outcome = {"result": getattr(import_module(module), function)(settings)}
     except OnnxProviderError as error:
         outcome = {"class": type(error).__name__, "error": str(error)}
+    except ImportError as error:
+        lacks = f"{sys.executable} lacks what the {name} stage needs: {error}"
+        outcome = {"class": "BadInputError", "error": f"{lacks}. Install it there, or name another Python with python="}
     except MemoryError:
         outcome = {
             "class": "ValidationError",

@@ -22,10 +22,11 @@ class StageMixin:
 
     log: Any
     python: str | None
+    stage_timeout: float = 3600.0
 
     @cached_property
     def _stage(self) -> Stage:
-        return Stage(self.log, python=self.python or sys.executable)
+        return Stage(self.log, python=self.python or sys.executable, timeout=self.stage_timeout)
 
     def on_kill(self) -> None:
         """End the child process and all that it started."""
@@ -43,6 +44,17 @@ def address_of(model: ModelReference) -> str:
             f"model: expected an address <store>/<name>/<version> or a model task's output, got {model!r}"
         )
     return address
+
+
+def number(value: float | str, name: str) -> float:
+    """A rendered numeric argument; templates give numbers as text.
+
+    :raises BadInputError: naming the argument
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise BadInputError(f"{name}: expected a number, got {value!r}") from error
 
 
 def optional_path(value: str | None) -> Path | None:

@@ -9,7 +9,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_onnx_provider.failure import no_retry_for_bad_input
 from airflow_onnx_provider.hooks.model_store import store_of
-from airflow_onnx_provider.operators.model import ModelReference, StageMixin, address_of, optional_path
+from airflow_onnx_provider.operators.model import ModelReference, StageMixin, address_of, number, optional_path
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -75,8 +75,8 @@ class OnnxQuantizeOperator(StageMixin, BaseOperator):
         with no_retry_for_bad_input():
             limits = QuantizeLimits(
                 mode=self.mode,  # type: ignore[arg-type]  # checked by QuantizeLimits
-                max_accuracy_drop=float(self.max_accuracy_drop),
-                min_speedup=float(self.min_speedup),
+                max_accuracy_drop=number(self.max_accuracy_drop, "max_accuracy_drop"),
+                min_speedup=number(self.min_speedup, "min_speedup"),
                 calibration_rows=self.calibration_rows,
             )
             address = address_of(self.model)

@@ -25,7 +25,7 @@ from airflow_onnx_provider.hooks.spark_submit import (
     require_java,
     submit_environment,
 )
-from airflow_onnx_provider.operators.model import ModelReference, address_of
+from airflow_onnx_provider.operators.model import ModelReference, address_of, number
 from airflow_onnx_provider.partition import partition_of
 from airflow_onnx_provider.runtime.cpu import cpu_type
 from airflow_onnx_provider.runtime.manifest import MODEL_NAME, require_scorable
@@ -126,7 +126,8 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
     def _settle(self, context: Context, layout: OutputLayout, run: str, work: Path) -> JobSettings:
         """Look at everything that can be wrong before Spark starts, plan, and set what the parent submits."""
         partition = partition_of(context, self.partition)
-        cluster = SparkClusterHook(self.conn_id).capacity()
+        hook = SparkClusterHook(self.conn_id)
+        cluster, deploy_mode = hook.capacity(), self._deploy_mode or hook.deploy_mode
         if self._executor_cores:
             cluster = replace(cluster, executor_cores=int(self._executor_cores))
         find_spark_submit()
@@ -142,7 +143,8 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         with store.local(address) as folder:
             facts = ModelFacts((folder / MODEL_NAME).stat().st_size, manifest.measured_speed(cpu_type()))
             inputs = InputFacts(len(listing.keys), listing.bytes)
-            chosen = plan(facts, cluster, inputs, {name: int(value) for name, value in (self.sizing or {}).items()})
+            sizing = {name: int(number(value, name)) for name, value in (self.sizing or {}).items()}
+            chosen = plan(facts, cluster, inputs, sizing)
             self.log.info("Plan for %s on %s:\n%s", listing.folder, cluster.master, chosen.table())
             settings = JobSettings(
                 run=f"{partition}-{run}",
@@ -165,6 +167,7 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
                 plan_conf=chosen.spark_conf(),
                 python=self.python,
                 master=cluster.master,
+                deploy_mode=deploy_mode,
                 hand_set=hand_set,
             )
         self.application = submission.application
@@ -172,7 +175,7 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         self._archives = ",".join(filter(None, (submission.archives, self._archives)))
         self.application_args = list(submission.arguments)
         self.conf = dict(submission.conf)
-        self.env_vars = {**submit_environment(), **(self.env_vars or {})}
+        self.env_vars = {**submit_environment(deploy_mode), **(self.env_vars or {})}
         return settings
 
     def _attach_or_name_run(self, context: Context) -> str:

@@ -34,6 +34,7 @@ class OnnxValidateOperator(StageMixin, BaseOperator):
     :param max_difference: largest accepted absolute difference of a score
     :param min_label_agreement: least share of inputs that get the source's label (0 to 1)
     :param memory_mb: address space of the child process that runs the model, in MiB
+    :param stage_timeout: seconds until a child process is killed; a model may loop for ever
     :param python: interpreter that has the source framework; default: this one. (templated)
     """
 
@@ -48,6 +49,7 @@ class OnnxValidateOperator(StageMixin, BaseOperator):
         max_difference: float = 1e-4,
         min_label_agreement: float = 1.0,
         memory_mb: int = 8192,
+        stage_timeout: float = 900.0,
         python: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -58,6 +60,7 @@ class OnnxValidateOperator(StageMixin, BaseOperator):
         self.max_difference = max_difference
         self.min_label_agreement = min_label_agreement
         self.memory_mb = memory_mb
+        self.stage_timeout = stage_timeout
         self.python = python
 
     def execute(self, context: Context) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ def import_onnxruntime() -> Any:
     Its Linux wheels create a device id and a database and start a thread on import; only this variable, set before
     the import, stops that.
 
-    :raises BadInputError: if no onnxruntime is installed in this Python
+    :raises BadInputError: if no onnxruntime is installed in this Python, or two that overwrite each other
     """
+    _require_one_build()
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
         import onnxruntime
@@ -32,6 +34,16 @@ def import_onnxruntime() -> Any:
             "onnxruntime is not installed in this Python: pip install 'airflow-onnx-provider[cpu]' (or [gpu])"
         ) from error
     return onnxruntime
+
+
+@cache
+def _require_one_build() -> None:
+    builds = [name for name in ("onnxruntime", "onnxruntime-gpu") if next(iter(distributions(name=name)), None)]
+    if len(builds) > 1:
+        raise BadInputError(
+            f"{' and '.join(builds)} are both installed and share one folder, so which of them runs is a matter of "
+            "luck: uninstall both, then install airflow-onnx-provider[cpu] or [gpu]"
+        )
 
 
 def open_session(path: Path, threads: int, provider: str = "CPUExecutionProvider") -> Any:

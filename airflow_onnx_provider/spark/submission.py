@@ -63,6 +63,7 @@ def prepare(
     plan_conf: Mapping[str, str],
     python: str | None,
     master: str,
+    deploy_mode: str,
     hand_set: Mapping[str, str],
 ) -> Submission:
     """Write the files into ``work`` and collect the properties.
@@ -70,6 +71,8 @@ def prepare(
     :param work: a folder that lives as long as the job
     :param model_folder: a model version on this machine
     :param python: interpreter on the executors, None for the cluster's own (locally: this one)
+    :param master: the master's URL
+    :param deploy_mode: ``client`` if the driver runs here, ``cluster`` if it cannot see this machine's files
     :param hand_set: Spark properties of the user, which win
     """
     main = work / "catalog_inference.py"
@@ -83,14 +86,16 @@ def prepare(
         "spark.executorEnv.OMP_NUM_THREADS": "1",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.ui.showConsoleProgress": "false",
-        "spark.pyspark.driver.python": sys.executable,
     }
+    if deploy_mode == "client":
+        conf["spark.pyspark.driver.python"] = sys.executable
     if python is not None or master.startswith("local"):
         conf["spark.pyspark.python"] = python or sys.executable
     conf |= hand_set
     conf.setdefault("spark.driver.extraJavaOptions", SERIAL_GC)
     conf.setdefault("spark.executor.extraJavaOptions", SERIAL_GC)
-    conf["spark.driver.extraJavaOptions"] += f" -Dlog4j2.configurationFile={log4j2.as_uri()}"
+    if deploy_mode == "client":
+        conf["spark.driver.extraJavaOptions"] += f" -Dlog4j2.configurationFile={log4j2.as_uri()}"
     return Submission(
         application=str(main),
         py_files=str(write_bundle(work / "airflow_onnx_provider.zip", ("runtime", "spark"))),

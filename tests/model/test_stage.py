@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -241,3 +243,11 @@ Stage(logging.getLogger()).run("validate", json.loads(sys.argv[1]))
         task.wait()
 
     wait_for(lambda: not is_running(child.pid))
+
+
+def test_a_python_without_the_libraries_is_named(tmp_path: Path) -> None:
+    venv.create(tmp_path / "bare")
+    bare = Stage(logging.getLogger(), python=str(tmp_path / "bare" / "bin" / "python"))
+
+    with pytest.raises(BadInputError, match=r"bare/bin/python lacks what the validate stage needs: No module named"):
+        bare.run("validate", settings_of(tmp_path, CLASSIFIER))

@@ -11,7 +11,13 @@ import pytest
 
 from airflow_onnx_provider.exceptions import BadInputError, DigestMismatchError, GoldenMismatchError
 from airflow_onnx_provider.runtime.manifest import MANIFEST_NAME, MODEL_NAME, ModelManifest, write_json
-from airflow_onnx_provider.runtime.session import LoadedModel, load_model, open_session
+from airflow_onnx_provider.runtime.session import (
+    LoadedModel,
+    _require_one_build,
+    import_onnxruntime,
+    load_model,
+    open_session,
+)
 from tests.runtime.tiny import golden_file, write_golden, write_version
 
 pytestmark = pytest.mark.usefixtures("fresh_worker")
@@ -136,3 +142,15 @@ def test_provenance_is_what_onnxruntime_says_of_itself(model: LoadedModel) -> No
     import onnxruntime
 
     assert (model.runtime_version, model.provider) == (onnxruntime.__version__, "CPUExecutionProvider")
+
+
+def test_two_builds_of_onnx_runtime_in_one_folder_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("onnxruntime", "onnxruntime_gpu"):
+        info = tmp_path / f"{name}-1.31.1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.31.1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    _require_one_build.cache_clear()
+
+    with pytest.raises(BadInputError, match=r"onnxruntime and onnxruntime-gpu are both installed"):
+        import_onnxruntime()

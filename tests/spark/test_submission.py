@@ -36,7 +36,13 @@ def model_folder(tmp_path: Path) -> Path:
 def prepared(tmp_path: Path, model_folder: Path, **changes) -> Submission:
     work = tmp_path / "work"
     work.mkdir(exist_ok=True)
-    given = {"plan_conf": {"spark.task.cpus": "1"}, "python": None, "master": "local[2]", "hand_set": {}}
+    given = {
+        "plan_conf": {"spark.task.cpus": "1"},
+        "python": None,
+        "master": "local[2]",
+        "deploy_mode": "client",
+        "hand_set": {},
+    }
     return prepare(work, SETTINGS, model_folder=model_folder, **{**given, **changes})
 
 
@@ -150,3 +156,10 @@ print(airflow_onnx_provider.__file__)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(made.py_files)
+
+
+def test_a_driver_elsewhere_is_not_pointed_to_this_machine(tmp_path: Path, model_folder: Path) -> None:
+    conf = prepared(tmp_path, model_folder, master="yarn", deploy_mode="cluster").conf
+
+    assert "spark.pyspark.driver.python" not in conf
+    assert conf["spark.driver.extraJavaOptions"] == SERIAL_GC
