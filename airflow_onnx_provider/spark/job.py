@@ -54,8 +54,8 @@ def main() -> None:
         log.error("%s: %s", type(known).__name__, known)
         write_failure(layout.run_manifest(settings.run), known)
         shutil.rmtree(layout.staging(settings.run), ignore_errors=True)
-        if known is error:
-            sys.exit(1)
+        if isinstance(known, OnnxProviderError):
+            sys.exit(1)  # its words say everything; a traceback would bury them
         raise
     log.info(
         "%d rows in, %d predicted, %d quarantined; %.1f images/s, %.0f %% of the raw ONNX Runtime speed",
