@@ -80,8 +80,8 @@ def book(pen: Pen, rng: np.random.Generator) -> None:
     )
     pen.fill(box(0, 0, 2 * wide, 2 * high), colours.base)
     pen.fill(box(-wide * 0.87, 0, wide * 0.26, 2 * high), colours.dark)
-    for row in range(int(rng.integers(1, 4))):
-        pen.fill(box(wide * 0.13, -high * 0.55 + row * 0.2, wide * rng.uniform(0.8, 1.3), 0.1), colours.accent)
+    for line in range(int(rng.integers(1, 4))):
+        pen.fill(box(wide * 0.13, -high * 0.55 + line * 0.2, wide * rng.uniform(0.8, 1.3), 0.1), colours.accent)
     if rng.random() < 0.5:
         pen.fill(box(wide * 0.13, high * 0.4, wide * rng.uniform(0.5, 1.2), high * 0.5), colours.light)
 
