@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,10 @@ def convert(
         )
         manifest = _manifest(folder, made=made, source=source, sha256=sha256, name=name, labels=labels)
         address = store.add(folder, manifest)
+        kept = store.manifest(address)
+        if kept.origin != manifest.origin and "parent" not in kept.origin:
+            # The same network from another file, such as one that was saved again: later checks look at this one.
+            store.record(address, replace(kept, origin=manifest.origin))
         result = {
             "model": address,
             "name": name,

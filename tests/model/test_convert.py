@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,22 @@ def converted(store: ModelStore, path: Path, stage: Any = None, **changes: Any) 
     source = SourceModel(path, changes.pop("framework", "tensorflow"), preprocessing, trusted)
     given = {"name": "classifier", "labels": LABELS, "opset": 18, **changes}
     return convert(source, store=store, stage=stage or ThisProcess(), **given)
+
+
+def test_the_same_network_from_another_file_is_the_same_version_with_the_new_origin(
+    models: Models, store: ModelStore, stage: Stage, tmp_path: Path
+) -> None:
+    # In processes of their own, as in production: within one process Keras counts its names on.
+    first = converted(store, models["classifier.keras"], stage)
+    saved_again = tmp_path / "again.keras"
+    with zipfile.ZipFile(models["classifier.keras"]) as old, zipfile.ZipFile(saved_again, "w") as new:
+        for name in reversed(old.namelist()):
+            new.writestr(name, old.read(name))
+
+    again = converted(store, saved_again, stage)
+
+    assert (again["model"], again["from_store"]) == (first["model"], False)
+    assert store.manifest(again["model"]).origin["source"] == str(saved_again)
 
 
 def test_a_keras_model_is_converted_validated_and_quantised_in_processes_of_their_own(
