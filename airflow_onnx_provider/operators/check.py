@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow_onnx_provider.failure import no_retry_for_bad_input
 from airflow_onnx_provider.operators.predictions import PredictionsReference, manifest_of
 from airflow_onnx_provider.quality.checks import RunFigures, require_passed, run_checks
-from airflow_onnx_provider.spark.layout import OutputLayout
+from airflow_onnx_provider.spark.layout import RUN_FILE, OutputLayout
 from airflow_onnx_provider.spark.run_manifest import RunManifest
 from airflow_onnx_provider.spark.staged import count_rows
 
@@ -73,7 +73,7 @@ def figures_of(manifest: RunManifest) -> RunFigures:
     layout = OutputLayout(Path(manifest.output_path))
     staged_predicted, staged_quarantined = count_rows(layout, manifest.partition, manifest.run)
     earlier = [one for one in layout.published_partitions() if one < manifest.partition]
-    baseline = RunManifest.read(layout.published(earlier[-1]) / "_run.json") if earlier else None
+    baseline = RunManifest.read(layout.published(earlier[-1]) / RUN_FILE) if earlier else None
     return RunFigures(
         rows_in=manifest.rows_in,
         predicted=manifest.predicted,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import re
 import tempfile
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +27,7 @@ from airflow_onnx_provider.operators.model import ModelReference, address_of, nu
 from airflow_onnx_provider.partition import partition_of
 from airflow_onnx_provider.runtime.cpu import cpu_type
 from airflow_onnx_provider.runtime.manifest import MODEL_NAME, require_scorable
-from airflow_onnx_provider.spark.layout import OutputLayout, local_path
+from airflow_onnx_provider.spark.layout import OutputLayout, local_path, new_run_name
 from airflow_onnx_provider.spark.plan import InputFacts, ModelFacts, plan
 from airflow_onnx_provider.spark.run_manifest import RunManifest, failure
 from airflow_onnx_provider.spark.settings import JobSettings
@@ -183,7 +181,7 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         state = context.get("task_state_store")
         if state is not None and state.get(self.external_id_key) and (earlier := state.get(RUN_KEY)):
             return str(earlier)
-        run = f"{re.sub('[^A-Za-z0-9]+', '-', context['run_id']).strip('-')[:60]}-{uuid.uuid4().hex[:8]}"
+        run = new_run_name(context["run_id"])
         if state is not None:
             state.set(RUN_KEY, run)
         return run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,14 @@ class OutputLayout:
     def published_partitions(self) -> list[str]:
         """All published partitions in sorted order."""
         return sorted(path.name.removeprefix("ds=") for path in self.root.glob("ds=*") if (path / RUN_FILE).is_file())
+
+
+def new_run_name(label: str) -> str:
+    """Name a run that no other run is called by, and that can be part of a path.
+
+    :param label: what a person shall recognise it by, such as Airflow's run id
+    """
+    return f"{re.sub('[^A-Za-z0-9]+', '-', label).strip('-')[:60]}-{uuid.uuid4().hex[:8]}"
 
 
 def check_partition(partition: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from airflow_onnx_provider.exceptions import BadInputError
-from airflow_onnx_provider.spark.layout import OutputLayout, check_partition, local_path
+from airflow_onnx_provider.spark.layout import OutputLayout, check_partition, local_path, new_run_name
 from airflow_onnx_provider.spark.publish import publish
 from tests.spark.staging import stage
 
@@ -73,3 +73,11 @@ def test_a_local_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.Monke
     assert local_path("catalogue", "input_path") == tmp_path / "catalogue"
     assert local_path("file:///data/catalogue", "input_path") == Path("/data/catalogue")
     assert local_path("~/catalogue", "input_path") == Path("/home/somebody/catalogue")
+
+
+def test_two_runs_of_one_label_have_names_of_their_own_that_can_be_paths() -> None:
+    first, second = (new_run_name("manual__2026-01-01T00:00:00+00:00/../x") for _ in range(2))
+
+    assert first != second
+    assert first.rsplit("-", 1)[0] == "manual-2026-01-01T00-00-00-00-00-x"
+    assert not set("/:+. ") & set(first)
