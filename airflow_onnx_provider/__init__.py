@@ -15,19 +15,24 @@ if TYPE_CHECKING:
     from airflow_onnx_provider.hooks.spark_cluster import SparkClusterHook as SparkClusterHook
     from airflow_onnx_provider.operators.check import OnnxPredictionCheckOperator as OnnxPredictionCheckOperator
     from airflow_onnx_provider.operators.convert import OnnxConvertOperator as OnnxConvertOperator
+    from airflow_onnx_provider.operators.measure import OnnxMeasureOperator as OnnxMeasureOperator
     from airflow_onnx_provider.operators.publish import OnnxPublishOperator as OnnxPublishOperator
     from airflow_onnx_provider.operators.quantize import OnnxQuantizeOperator as OnnxQuantizeOperator
     from airflow_onnx_provider.operators.spark_inference import (
         OnnxSparkInferenceOperator as OnnxSparkInferenceOperator,
     )
     from airflow_onnx_provider.operators.validate import OnnxValidateOperator as OnnxValidateOperator
+    from airflow_onnx_provider.runtime.profile import ExecutionProfile as ExecutionProfile
     from airflow_onnx_provider.sensors.catalog import CatalogPartitionSensor as CatalogPartitionSensor
+    from airflow_onnx_provider.spark.score import score as score
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "CatalogPartitionSensor": "sensors.catalog",
+    "ExecutionProfile": "runtime.profile",
     "OnnxConvertOperator": "operators.convert",
+    "OnnxMeasureOperator": "operators.measure",
     "OnnxModelStoreHook": "hooks.model_store",
     "OnnxPredictionCheckOperator": "operators.check",
     "OnnxProviderError": "exceptions",
@@ -36,6 +41,7 @@ _HOMES = {
     "OnnxSparkInferenceOperator": "operators.spark_inference",
     "OnnxValidateOperator": "operators.validate",
     "SparkClusterHook": "hooks.spark_cluster",
+    "score": "spark.score",
 }
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604

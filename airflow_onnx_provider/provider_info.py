@@ -53,6 +53,7 @@ def get_provider_info() -> dict[str, Any]:
                     f"{package}.operators.convert",
                     f"{package}.operators.validate",
                     f"{package}.operators.quantize",
+                    f"{package}.operators.measure",
                     f"{package}.operators.spark_inference",
                     f"{package}.operators.check",
                     f"{package}.operators.publish",

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 from airflow_onnx_provider.exceptions import OnnxProviderError
 from airflow_onnx_provider.runtime.decode import decode_image
 from airflow_onnx_provider.runtime.manifest import MODEL_NAME, ModelManifest
-from airflow_onnx_provider.runtime.scorer import top_label
 from airflow_onnx_provider.runtime.session import LoadedModel, open_session
 from airflow_onnx_provider.spark.layout import RUN_FILE, OutputLayout
 from airflow_onnx_provider.spark.run_manifest import RunManifest
@@ -94,11 +93,11 @@ def _predictions(folder: Path) -> dict[str, str]:
 
 def _scored_by(version: Path, day: Path, labels: Mapping[str, str]) -> dict[str, str]:
     """What a model version says of the labelled pictures."""
-    model = LoadedModel(ModelManifest.read(version), open_session(version / MODEL_NAME, threads=1), threads=1)
+    model = LoadedModel(ModelManifest.read(version), open_session(version / MODEL_NAME))
     said = {}
     for file in labels:
-        picture = decode_image((day / file).read_bytes(), model.preprocessing)
-        (said[file],), _ = top_label(model.run(picture[np.newaxis]), model.manifest.labels)
+        picture = decode_image((day / file).read_bytes(), model.manifest.image_preprocessing)
+        said[file] = model.manifest.labels[int(model.run(picture[np.newaxis]).argmax())]
     return said
 
 

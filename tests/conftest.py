@@ -94,7 +94,7 @@ def make_colour_model(root: Path, golden_shift: float = 0.0) -> str:
         labels=tuple(COLOURS),
     )
     inputs = np.stack([np.full((16, 16, 3), colour, dtype=np.uint8) for colour in COLOURS.values()])
-    answers = LoadedModel(manifest, open_session(folder / MODEL_NAME, 1), 1).run(inputs)
+    answers = LoadedModel(manifest, open_session(folder / MODEL_NAME)).run(inputs)
     np.savez(folder / "rows.npz", inputs=inputs, answers=answers + np.float32(golden_shift))
     golden = Golden.keep(folder / "rows.npz", folder, tolerance=1e-4)
     address = ModelStore(root / "store").add(folder, replace(manifest, golden=golden))
@@ -141,6 +141,12 @@ def draw_day(tmp_path: Path) -> Callable[..., Day]:
         return Day(folder, files)
 
     return draw
+
+
+@pytest.fixture
+def fresh_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker process that has loaded no model yet."""
+    monkeypatch.setattr("airflow_onnx_provider.runtime.session._loaded", {})
 
 
 @pytest.fixture

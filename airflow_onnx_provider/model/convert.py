@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_onnx_provider.exceptions import BadInputError, ConversionError, ValidationError
+from airflow_onnx_provider.model.expose import expose
 from airflow_onnx_provider.model.graph import describe, require_sound
 from airflow_onnx_provider.model.source import FRAMEWORKS, SourceModel
 from airflow_onnx_provider.model.stage import Stage
@@ -18,12 +19,20 @@ from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
 
 
 def convert(
-    source: SourceModel, *, name: str, labels: tuple[str, ...], opset: int, store: ModelStore, stage: Stage
+    source: SourceModel,
+    *,
+    name: str,
+    labels: tuple[str, ...],
+    opset: int,
+    store: ModelStore,
+    stage: Stage,
+    embeddings: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Convert ``source`` into a model version, or answer from the store when nothing that decides it has changed.
 
     :param labels: class names in output order, or empty
     :param stage: runs the framework's part in a child process
+    :param embeddings: inner tensors of the graph that become outputs after its own
     :return: ``model`` (address), ``name``, ``version``, ``digest``, ``size_bytes``, ``from_store``
     :raises BadInputError: for a source that is missing or cannot be opened
     :raises ConversionError: if the graph is not what was asked for
@@ -38,6 +47,7 @@ def convert(
         "preprocessing": dict(source.preprocessing),
         "labels": list(labels),
         "opset": opset,
+        **({"embeddings": list(embeddings)} if embeddings else {}),
     }
     if remembered := store.recall(name, recipe):
         return {**remembered, "from_store": True}
@@ -52,6 +62,7 @@ def convert(
                 "trusted": source.trusted,
                 "folder": str(folder),
                 "opset": opset,
+                "embeddings": list(embeddings),
             },
         )
         manifest = _manifest(folder, made=made, source=source, sha256=sha256, name=name, labels=labels)
@@ -77,6 +88,8 @@ def convert_in_child(spec: Mapping[str, Any]) -> dict[str, Any]:
     source = SourceModel(Path(spec["source"]), spec["framework"], spec["preprocessing"], spec["trusted"])
     path = Path(spec["folder"]) / MODEL_NAME
     made: dict[str, Any] = source.module().to_onnx(source, path, spec["opset"])
+    if spec["embeddings"]:
+        expose(path, spec["embeddings"])
     try:
         require_sound(path)
     except ValidationError as error:

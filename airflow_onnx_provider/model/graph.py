@@ -131,6 +131,9 @@ def _default_opset(model: Any) -> int:
 
 
 def _spec(onnx: Any, value: Any) -> TensorSpec:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":  # a sequence of maps, for one, as scikit-learn's ZipMap gives it
+        return TensorSpec(value.name, str(kind).removesuffix("_type"), ())
     tensor = value.type.tensor_type
     shape: list[int | str] = []
     for index, axis in enumerate(tensor.shape.dim):

@@ -16,18 +16,16 @@ from numpy.typing import NDArray
 
 from airflow_onnx_provider.exceptions import BadInputError
 from airflow_onnx_provider.model.graph import describe
-from airflow_onnx_provider.model.samples import LabelledSet, digest_of_path, load_labelled, load_samples
+from airflow_onnx_provider.model.samples import LabelledSet, Samples, digest_of_path, load_labelled, load_samples
 from airflow_onnx_provider.model.stage import Stage
 from airflow_onnx_provider.model.store import ModelStore
-from airflow_onnx_provider.model.validate import run_in_batches, write_golden
+from airflow_onnx_provider.model.validate import GOLDEN_ROWS, run_in_batches
+from airflow_onnx_provider.model.version import keep_golden
 from airflow_onnx_provider.runtime.cpu import cpu_type
 from airflow_onnx_provider.runtime.manifest import (
-    MANIFEST_NAME,
     MODEL_NAME,
-    Golden,
     ModelManifest,
     sha256_of_file,
-    write_json,
 )
 from airflow_onnx_provider.runtime.session import LoadedModel, import_onnxruntime, open_session
 
@@ -154,23 +152,22 @@ def quantize_in_child(spec: Mapping[str, Any]) -> dict[str, Any]:
     limits = QuantizeLimits(**spec["limits"])
     manifest = ModelManifest.read(folder)
     _require_not_quantized(folder / MODEL_NAME)
-    if manifest.preprocessing is None or not manifest.labels:
-        raise BadInputError(
-            f"quantize: model {manifest.name} needs preprocessing and labels; give both when converting"
-        )
-    samples = load_samples(Path(spec["calibration"]), limits.calibration_rows, manifest.preprocessing, "calibration")
-    labelled = load_labelled(Path(spec["labelled"]), manifest.preprocessing, manifest.labels)
-    log.info("calibration: %d pictures, labelled: %d pictures", len(samples), len(labelled.classes))
+    preprocessing = manifest.image_preprocessing
+    if not manifest.labels:
+        raise BadInputError(f"quantize: model {manifest.name} needs labels; give them when converting")
+    samples = load_samples(Path(spec["calibration"]), limits.calibration_rows, preprocessing, "calibration")
+    labelled = load_labelled(Path(spec["labelled"]), preprocessing, manifest.labels)
+    log.info("calibration: %d pictures, labelled: %d pictures", len(samples.tensors), len(labelled.classes))
 
-    original = LoadedModel(manifest, open_session(folder / MODEL_NAME, threads=1), threads=1)
+    original = LoadedModel(manifest, open_session(folder / MODEL_NAME))
     baseline = _measure("original", folder, original, original, labelled)
     measurements = [baseline]
     for variant in ("static", "dynamic") if limits.mode == "auto" else (limits.mode,):
         target = work / variant
         target.mkdir()
         log.info("making the %s variant", variant)
-        _write_variant(variant, folder / MODEL_NAME, target / MODEL_NAME, manifest.inputs[0].name, samples)
-        candidate = LoadedModel(manifest, open_session(target / MODEL_NAME, threads=1), threads=1)
+        write_variant(variant, folder / MODEL_NAME, target / MODEL_NAME, manifest.inputs[0].name, samples.tensors)
+        candidate = LoadedModel(manifest, open_session(target / MODEL_NAME))
         measurements.append(_measure(variant, target, candidate, original, labelled))
     chosen, reason = choose(measurements, limits)
     log.info("%s", reason)
@@ -264,7 +261,12 @@ def _measure(
     )
 
 
-def _write_variant(variant: str, source: Path, target: Path, input_name: str, samples: NDArray[np.uint8]) -> None:
+def write_variant(variant: str, source: Path, target: Path, input_name: str, samples: NDArray[np.uint8]) -> None:
+    """Write the 8-bit form of a graph.
+
+    :param variant: ``static`` or ``dynamic``
+    :param samples: inputs ``[rows, …]`` that the value ranges of ``static`` are taken from
+    """
     import_onnxruntime()
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -329,7 +331,7 @@ def _finish(
     spec: Mapping[str, Any],
     measurements: list[Measurement],
     chosen: Measurement,
-    samples: NDArray[np.uint8],
+    samples: Samples,
 ) -> None:
     """Make ``folder`` a whole model version: golden rows and a manifest."""
     facts = describe(folder / MODEL_NAME)
@@ -341,7 +343,7 @@ def _finish(
         opset=facts.opset,
         domains=facts.domains,
         origin={**parent.origin, "parent": parent.version},
-        recipe={"quantize": chosen.variant, "calibration_rows": len(samples), "limits": spec["limits"]},
+        recipe={"quantize": chosen.variant, "calibration_rows": len(samples.tensors), "limits": spec["limits"]},
         checks={"quantize": [asdict(measurement) for measurement in measurements]},
         speed=(
             {
@@ -354,7 +356,5 @@ def _finish(
         ),
         golden=None,
     )
-    rows = folder / "golden.npz"
-    write_golden(rows, LoadedModel(manifest, open_session(folder / MODEL_NAME, threads=1), threads=1), samples)
-    golden = Golden.keep(rows, folder, GOLDEN_TOLERANCE)
-    write_json(folder / MANIFEST_NAME, replace(manifest, golden=golden).to_dict())
+    inputs = {manifest.inputs[0].name: samples.tensors[:GOLDEN_ROWS]}
+    keep_golden(folder, manifest, inputs, GOLDEN_TOLERANCE, samples.pictures[:GOLDEN_ROWS])

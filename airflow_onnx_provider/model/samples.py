@@ -29,20 +29,32 @@ class LabelledSet:
     classes: NDArray[np.int64]
 
 
-def load_samples(path: Path, limit: int, preprocessing: ImagePreprocessing, purpose: str) -> NDArray[np.uint8]:
+@dataclass(frozen=True)
+class Samples:
+    """Real inputs of a model that takes pictures.
+
+    :param tensors: ``uint8 [rows, height, width, 3]``
+    :param pictures: the same rows before decoding; empty if only tensors were given
+    """
+
+    tensors: NDArray[np.uint8]
+    pictures: tuple[bytes, ...]
+
+
+def load_samples(path: Path, limit: int, preprocessing: ImagePreprocessing, purpose: str) -> Samples:
     """Up to ``limit`` inputs, spread evenly over what ``path`` holds; broken pictures are passed over.
 
     :param path: a folder of pictures (searched in its subfolders), or an ``.npy`` file of decoded tensors
     :param purpose: what they are for, as error messages call them, for example ``calibration``
-    :return: ``uint8 [rows, height, width, 3]``
     :raises BadInputError: if nothing usable is there
     """
     if path.suffix == ".npy" and path.is_file():
-        return _load_tensors(path, limit, preprocessing, purpose)
+        return Samples(_load_tensors(path, limit, preprocessing, purpose), ())
     if not path.is_dir():
         raise BadInputError(f"{purpose}: {path} is neither a folder of pictures nor an .npy file")
     files = picture_files(path)
     tensors: list[NDArray[np.uint8]] = []
+    pictures: list[bytes] = []
     order = np.random.default_rng(0).permutation(
         len(files)
     )  # a fixed draw, so that the same folder gives the same rows
@@ -50,14 +62,16 @@ def load_samples(path: Path, limit: int, preprocessing: ImagePreprocessing, purp
         if len(tensors) == limit:
             break
         try:
-            tensors.append(decode_image(files[index].read_bytes(), preprocessing))
+            picture = files[index].read_bytes()
+            tensors.append(decode_image(picture, preprocessing))
         except (RowError, OSError):
             continue
+        pictures.append(picture)
     if not tensors:
         raise BadInputError(
             f"{purpose}: no usable picture among the {len(files)} files of {path}. Give a folder with some real inputs."
         )
-    return np.stack(tensors)
+    return Samples(np.stack(tensors), tuple(pictures))
 
 
 def load_labelled(path: Path, preprocessing: ImagePreprocessing, labels: tuple[str, ...]) -> LabelledSet:

@@ -30,6 +30,7 @@ STAGES = {
     "convert": "airflow_onnx_provider.model.convert:convert_in_child",
     "predict_source": "airflow_onnx_provider.model.validate:predict_source_in_child",
     "validate": "airflow_onnx_provider.model.validate:validate_in_child",
+    "measure": "airflow_onnx_provider.model.measure:measure_in_child",
     "quantize": "airflow_onnx_provider.model.quantize:quantize_in_child",
 }
 

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from airflow_onnx_provider.exceptions import BadInputError, ValidationError
+from airflow_onnx_provider.exceptions import ValidationError
 from airflow_onnx_provider.model.graph import ALLOWED_DOMAINS, require_sound
 from airflow_onnx_provider.model.samples import digest_of_path, load_samples
 from airflow_onnx_provider.model.source import SourceModel
 from airflow_onnx_provider.model.stage import Stage
 from airflow_onnx_provider.model.store import ModelStore
+from airflow_onnx_provider.model.version import golden_rows
+from airflow_onnx_provider.runtime.golden import GoldenRows
 from airflow_onnx_provider.runtime.manifest import (
     MODEL_NAME,
     Golden,
@@ -29,6 +31,9 @@ from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
 from airflow_onnx_provider.runtime.session import LoadedModel, open_session
 
 log = logging.getLogger(__name__)
+
+SOURCE = "source"
+"""What the source model's one input and one output are called, whatever the framework says."""
 
 GOLDEN_ROWS = 8
 GOLDEN_TOLERANCE = 1e-4
@@ -61,9 +66,8 @@ def validate(
     :raises BadInputError: if the model, its source or the inputs are missing
     """
     manifest = store.manifest(address)
-    if manifest.preprocessing is None:
-        raise BadInputError(f"{address}: models without image preprocessing cannot be validated with pictures")
     require_scorable(manifest)
+    preprocessing = manifest.image_preprocessing.to_dict()
     origin = manifest.origin
     recipe = {
         "stage": "validate",
@@ -74,9 +78,7 @@ def validate(
     }
     if manifest.golden and (remembered := store.recall(manifest.name, recipe)):
         return {**remembered, "from_store": True}
-    source = SourceModel(
-        Path(origin["source"]), origin["framework"], manifest.preprocessing.to_dict(), origin["trusted"]
-    )
+    source = SourceModel(Path(origin["source"]), origin["framework"], preprocessing, origin["trusted"])
     source.require_digest(origin["sha256"])
     with tempfile.TemporaryDirectory(prefix="onnx-validate-") as temporary, store.local(address) as folder:
         answers = Path(temporary) / "source.npz"
@@ -85,7 +87,7 @@ def validate(
             {
                 "source": str(source.path),
                 "framework": source.framework,
-                "preprocessing": manifest.preprocessing.to_dict(),
+                "preprocessing": preprocessing,
                 "trusted": source.trusted,
                 "inputs": str(inputs),
                 "rows": limits.inputs,
@@ -117,33 +119,36 @@ def validate(
 
 
 def predict_source_in_child(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The source framework's answers to the given inputs, as ``inputs`` and ``answers`` in an npz file."""
+    """The source framework's answers to the given inputs, in the form of golden rows."""
     preprocessing = ImagePreprocessing.from_dict(spec["preprocessing"])
-    inputs = load_samples(Path(spec["inputs"]), spec["rows"], preprocessing, "validation inputs")
+    samples = load_samples(Path(spec["inputs"]), spec["rows"], preprocessing, "validation inputs")
     source = SourceModel(Path(spec["source"]), spec["framework"], spec["preprocessing"], spec["trusted"])
-    answers = source.module().open_predictor(source)(inputs)
-    np.savez(spec["answers"], inputs=inputs, answers=answers)
-    return {"rows": len(inputs)}
+    answers = source.module().open_predictor(source)(samples.tensors)
+    rows = GoldenRows({SOURCE: samples.tensors}, {SOURCE: answers}, samples.pictures[:GOLDEN_ROWS])
+    rows.save(Path(spec["answers"]))
+    return {"rows": rows.rows}
 
 
 def validate_in_child(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Gate, load, run at batch sizes 1, 2 and N, compare, and write the golden rows."""
     path = Path(spec["folder"]) / MODEL_NAME
     require_sound(path, ALLOWED_DOMAINS)
-    with np.load(spec["answers"], allow_pickle=False) as rows:
-        inputs, expected = rows["inputs"], rows["answers"]
+    manifest = ModelManifest.read(path.parent)
+    source = GoldenRows.load(Path(spec["answers"]), manifest)
+    inputs, expected = source.inputs[SOURCE], source.answers[SOURCE]
     try:
-        session = open_session(path, threads=1)
+        session = open_session(path)
     except Exception as error:  # ONNX Runtime's exceptions have no common public class
         raise ValidationError(f"ONNX Runtime cannot load {path}: {error}") from error
-    model = LoadedModel(ModelManifest.read(path.parent), session, threads=1)
+    model = LoadedModel(manifest, session)
     checks = {}
     limits = ParityLimits(**spec["limits"])
     for size in sorted({1, 2, len(inputs)}):
         answers = run_in_batches(model, inputs, size)
         checks[f"batch_{size}"] = require_parity(answers, expected, limits, f"{path} at batch size {size}")
         log.info("batch size %d: %s", size, checks[f"batch_{size}"])
-    write_golden(Path(spec["golden"]), model, inputs)
+    first = {model.input_name: inputs[:GOLDEN_ROWS]}
+    golden_rows(model, first, source.pictures).save(Path(spec["golden"]))
     return {"rows": len(inputs), **checks}
 
 
@@ -176,9 +181,3 @@ def require_parity(
             f"{agreement:.1%} of the labels agree (limit {limits.min_label_agreement:.1%})"
         )
     return {"max_difference": difference, "label_agreement": agreement}
-
-
-def write_golden(path: Path, model: LoadedModel, inputs: NDArray[np.uint8]) -> None:
-    """Write the first rows and the model's answers to them, one row at a time, as ``golden.npz``."""
-    rows = inputs[:GOLDEN_ROWS]
-    np.savez_compressed(path, inputs=rows, answers=run_in_batches(model, rows, 1))

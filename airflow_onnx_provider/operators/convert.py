@@ -35,12 +35,23 @@ class OnnxConvertOperator(StageMixin, BaseOperator):
     :param preprocessing: ``height``, ``width`` (pixels; default: what the model takes), ``resize`` (``stretch`` or
         ``crop``), ``scale``, ``mean``, ``std`` as in ``ImagePreprocessing``. (templated)
     :param labels: class names in output order, or a text file with one a line. (templated)
+    :param embeddings: names of inner tensors that become outputs after ``scores``, as ``raw`` columns of an inference;
+        a wrong name is answered with the last ones that the graph has. (templated)
     :param opset: ONNX operator set; tf2onnx writes 18 at most
     :param trusted_source: allow formats that run code when they are opened, such as SavedModel
     :param python: interpreter that has the framework; default: this one. (templated)
     """
 
-    template_fields: Sequence[str] = ("source", "framework", "name", "store", "preprocessing", "labels", "python")
+    template_fields: Sequence[str] = (
+        "source",
+        "framework",
+        "name",
+        "store",
+        "preprocessing",
+        "labels",
+        "embeddings",
+        "python",
+    )
 
     def __init__(
         self,
@@ -51,6 +62,7 @@ class OnnxConvertOperator(StageMixin, BaseOperator):
         store: str = OnnxModelStoreHook.default_conn_name,
         preprocessing: Mapping[str, Any] | None = None,
         labels: Sequence[str] | str | None = None,
+        embeddings: Sequence[str] = (),
         opset: int = DEFAULT_OPSET,
         trusted_source: bool = False,
         python: str | None = None,
@@ -63,6 +75,7 @@ class OnnxConvertOperator(StageMixin, BaseOperator):
         self.store = store
         self.preprocessing = preprocessing
         self.labels = labels
+        self.embeddings = embeddings
         self.opset = opset
         self.trusted_source = trusted_source
         self.python = python
@@ -79,6 +92,7 @@ class OnnxConvertOperator(StageMixin, BaseOperator):
                 source,
                 name=self.name,
                 labels=read_labels(self.labels),
+                embeddings=tuple(self.embeddings),
                 opset=self.opset,
                 store=store,
                 stage=self._stage,

@@ -27,6 +27,7 @@ from airflow_onnx_provider.operators.model import ModelReference, address_of, nu
 from airflow_onnx_provider.partition import partition_of
 from airflow_onnx_provider.runtime.cpu import cpu_type
 from airflow_onnx_provider.runtime.manifest import MODEL_NAME, require_scorable
+from airflow_onnx_provider.runtime.profile import ExecutionProfile, profile_of
 from airflow_onnx_provider.spark.layout import OutputLayout, local_path, new_run_name
 from airflow_onnx_provider.spark.plan import InputFacts, ModelFacts, plan
 from airflow_onnx_provider.spark.run_manifest import RunManifest, failure
@@ -63,6 +64,10 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
     :param conn_id: Spark connection, type ``spark`` or ``spark_cluster``. (templated)
     :param sizing: values that win over the planner's: ``slots``, ``task_cpus``, ``threads``, ``batch_size`` (rows),
         ``partitions``, ``executor_memory_overhead_mb``. (templated)
+    :param profile: name of an execution profile (``cpu-throughput``, ``cpu-latency``, ``cuda``, ``tensorrt``,
+        ``openvino``), or ``{"name": …}`` with fields of one's own beside it, as ``"decoder": "scaled"``. (templated)
+    :param top_k: keep this many of the best classes with each prediction. (templated)
+    :param raw: outputs of the model to keep whole, as arrays. (templated)
     :param python: interpreter on the executors; default: this one for ``local`` masters, else the cluster's.
         (templated)
     """
@@ -75,6 +80,9 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         "partition",
         "conn_id",
         "sizing",
+        "profile",
+        "top_k",
+        "raw",
         "python",
     )
 
@@ -87,6 +95,9 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         partition: str | None = None,
         conn_id: str = "spark_default",
         sizing: Mapping[str, int] | None = None,
+        profile: str | Mapping[str, Any] = "cpu-throughput",
+        top_k: int | str = 0,
+        raw: Sequence[str] = (),
         python: str | None = None,
         name: str = "onnx-inference",
         **kwargs: Any,
@@ -98,6 +109,9 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         self.partition = partition
         self.conn_id = conn_id
         self.sizing = sizing
+        self.profile = profile
+        self.top_k = top_k
+        self.raw = raw
         self.python = python
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]  # the parent returns nothing
@@ -139,9 +153,12 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         listing = list_partition(local_path(self.input_path, "input_path"), partition)
         layout.require_writable()
         with store.local(address) as folder:
-            facts = ModelFacts((folder / MODEL_NAME).stat().st_size, manifest.measured_speed(cpu_type()))
+            best = manifest.best_speed(cpu_type()) or {}
+            size = (folder / MODEL_NAME).stat().st_size
+            facts = ModelFacts(size, best.get("images_per_second"), best.get("batch"))
             inputs = InputFacts(len(listing.keys), listing.bytes)
-            sizing = {name: int(number(value, name)) for name, value in (self.sizing or {}).items()}
+            profile = profile_of(self.profile)
+            sizing = {**_sizes_of(profile), **{k: int(number(v, k)) for k, v in (self.sizing or {}).items()}}
             chosen = plan(facts, cluster, inputs, sizing)
             self.log.info("Plan for %s on %s:\n%s", listing.folder, cluster.master, chosen.table())
             settings = JobSettings(
@@ -156,6 +173,9 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
                     "digest": manifest.digest,
                 },
                 plan=chosen.to_dict(),
+                profile=profile.to_dict(),
+                top_k=int(number(self.top_k, "top_k")),
+                raw=tuple(self.raw),
             )
             hand_set = {str(key): str(value) for key, value in (self.conf or {}).items()}
             submission = prepare(
@@ -199,3 +219,9 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         taken = inspect.signature(SparkSubmitHook.__init__).parameters
         arguments: dict[str, Any] = {name: held[name] for name in taken if name in held}
         return OnnxSparkSubmitHook(**{**arguments, "conn_id": self.conn_id})
+
+
+def _sizes_of(profile: ExecutionProfile) -> dict[str, int]:
+    """What a profile decides in the planner's place; a batch of another size than usual suits its provider."""
+    sizes = {"task_cpus": profile.threads, "threads": profile.threads} if profile.threads > 1 else {}
+    return {**sizes, **({"batch_size": profile.batch_size} if profile.batch_size else {})}

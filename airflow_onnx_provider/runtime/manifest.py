@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from airflow_onnx_provider.exceptions import BadInputError, DigestMismatchError
-from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
+from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing, Preprocessing, preprocessing_from_dict
 
 MANIFEST_NAME = "manifest.json"
 MODEL_NAME = "model.onnx"
@@ -81,7 +81,7 @@ class ModelManifest:
     :param outputs: the graph's outputs
     :param opset: version of the default operator set
     :param domains: domains of the nodes' operators
-    :param preprocessing: how a picture becomes the first input, or None for models that take no pictures
+    :param preprocessing: how pictures or tokens become the inputs, or None for models that take plain columns
     :param labels: the class names in output order; empty when unknown
     :param origin: framework, source sha256, converter and its version, parent version
     :param recipe: what was done to the parent, for example the quantisation settings
@@ -96,7 +96,7 @@ class ModelManifest:
     outputs: tuple[TensorSpec, ...]
     opset: int
     domains: tuple[str, ...]
-    preprocessing: ImagePreprocessing | None
+    preprocessing: Preprocessing | None
     labels: tuple[str, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -119,9 +119,30 @@ class ModelManifest:
         """The version's folder name: the first twelve digits of the digest."""
         return self.digest[:12]
 
-    def measured_speed(self, cpu: str) -> float | None:
-        """Images a second of inference on one thread of this type of CPU, None if never measured."""
-        return next((row["images_per_second"] for row in self.speed if (row["cpu"], row["threads"]) == (cpu, 1)), None)
+    def best_speed(self, cpu: str) -> Mapping[str, Any] | None:
+        """The fastest measurement a core on this type of CPU, None if never measured.
+
+        Those that include decoding say more, and come first.
+        """
+        rows = [row for row in self.speed if row["cpu"] == cpu]
+        return max(
+            rows,
+            key=lambda row: (
+                row.get("decode_included", False),  # rows of earlier versions do not say
+                float(row["images_per_second"]) / int(row["threads"]),
+            ),
+            default=None,
+        )
+
+    @property
+    def image_preprocessing(self) -> ImagePreprocessing:
+        """How a picture becomes this model's input.
+
+        :raises BadInputError: if the model takes no pictures
+        """
+        if not isinstance(self.preprocessing, ImagePreprocessing):
+            raise BadInputError(f"model {self.name} has no image preprocessing, so it cannot score pictures")
+        return self.preprocessing
 
     @property
     def all_files(self) -> dict[str, str]:
@@ -168,7 +189,7 @@ class ModelManifest:
                 outputs=tuple(TensorSpec.from_dict(spec) for spec in data["outputs"]),
                 opset=int(data["opset"]),
                 domains=tuple(data["domains"]),
-                preprocessing=ImagePreprocessing.from_dict(data["preprocessing"]) if data["preprocessing"] else None,
+                preprocessing=preprocessing_from_dict(data["preprocessing"]) if data["preprocessing"] else None,
                 labels=tuple(data["labels"]),
                 origin=data["origin"],
                 recipe=data["recipe"],
@@ -225,11 +246,7 @@ def require_scorable(manifest: ModelManifest) -> None:
 
     :raises BadInputError: naming the tensor and what was expected
     """
-    pre = manifest.preprocessing
-    if pre is None:
-        raise BadInputError(
-            f"model {manifest.name}: it has no image preprocessing, so pictures cannot be scored with it"
-        )
+    pre = manifest.image_preprocessing
     if len(manifest.inputs) != 1 or manifest.inputs[0].type != "uint8" or manifest.inputs[0].shape[1:] != pre.shape:
         found = ", ".join(f"{spec.name}: {spec.type} {list(spec.shape)}" for spec in manifest.inputs)
         raise BadInputError(f"model {manifest.name}: expected one input uint8 [batch, {pre.shape}], found {found}")

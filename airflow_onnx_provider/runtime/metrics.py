@@ -16,10 +16,14 @@ BUCKETS_PER_DECADE = 40
 class TaskMetrics:
     """Counters of one task; the only mutable value here, because it sits on the hot path.
 
-    :param rows: pictures scored
+    :param rows: rows scored
+    :param tokens: tokens of the scored rows, for models that take token arrays
+    :param padding: tokens that were added to them
     :param read_seconds: time in reading files
-    :param decode_seconds: time in decoding and resizing
+    :param decode_seconds: time in decoding, resizing, and making tensors
     :param inference_seconds: time inside ``session.run``
+    :param wait_seconds: time in which the scoring thread waited for a full batch
+    :param peak_memory_mb: most memory that the worker process has held so far, in MiB
     :param wall_seconds: from the task's first row to its last
     :param load_seconds: opening and proving the model, in the task that did it
     :param golden_difference: largest difference that the golden rows showed
@@ -28,12 +32,16 @@ class TaskMetrics:
 
     rows: int = 0
     batches: int = 0
+    tokens: int = 0
+    padding: int = 0
     read_seconds: float = 0.0
     decode_seconds: float = 0.0
     inference_seconds: float = 0.0
+    wait_seconds: float = 0.0
     wall_seconds: float = 0.0
     load_seconds: float = 0.0
     golden_difference: float = 0.0
+    peak_memory_mb: float = 0.0
     latency: Counter[int] = field(default_factory=Counter)
 
     def record_batch(self, rows: int, seconds: float) -> None:
@@ -53,19 +61,20 @@ class TaskMetrics:
         return cls(**{**data, "latency": Counter({int(bucket): count for bucket, count in data["latency"].items()})})
 
 
+LARGEST = ("golden_difference", "peak_memory_mb")
+
+
 def combine(metrics: Iterable[TaskMetrics]) -> TaskMetrics:
-    """Sum over tasks; ``golden_difference`` is the largest of all."""
+    """Sum over tasks; of ``golden_difference`` and ``peak_memory_mb`` the largest."""
     total = TaskMetrics()
     for one in metrics:
-        total.rows += one.rows
-        total.batches += one.batches
-        total.read_seconds += one.read_seconds
-        total.decode_seconds += one.decode_seconds
-        total.inference_seconds += one.inference_seconds
-        total.wall_seconds += one.wall_seconds
-        total.load_seconds += one.load_seconds
-        total.golden_difference = max(total.golden_difference, one.golden_difference)
-        total.latency.update(one.latency)
+        for name, value in vars(one).items():
+            if name == "latency":
+                total.latency.update(value)
+            elif name in LARGEST:
+                setattr(total, name, max(getattr(total, name), value))
+            else:
+                setattr(total, name, getattr(total, name) + value)
     return total
 
 

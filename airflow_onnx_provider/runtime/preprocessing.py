@@ -1,4 +1,4 @@
-"""How a picture becomes a tensor: one definition for training, calibration, golden rows and executors."""
+"""How an input becomes a tensor: one definition for training, calibration, golden rows and executors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ class ImagePreprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form, as the model's manifest keeps it."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        # An int given for a float must not change the digest that is taken over this.
+        numbers = {"scale": float(self.scale), "mean": list(map(float, self.mean)), "std": list(map(float, self.std))}
+        return {**asdict(self), **numbers}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ImagePreprocessing:
@@ -77,3 +79,53 @@ class ImagePreprocessing:
 
 def _triple(values: Any) -> tuple[float, float, float]:
     return cast("tuple[float, float, float]", tuple(float(value) for value in values))
+
+
+@dataclass(frozen=True)
+class TokenPreprocessing:
+    """From arrays of token ids of any length to padded tensors ``[rows, longest]``.
+
+    :param input_ids: the model's input for the ids
+    :param attention_mask: its input for the mask (1: token, 0: padding), or None if it has none
+    :param max_length: most tokens of a row; a longer one is quarantined, never cut silently
+    :param pad_id: id that fills up short rows
+    """
+
+    input_ids: str
+    attention_mask: str | None = None
+    max_length: int = 512
+    pad_id: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_length < 1:
+            raise BadInputError(f"preprocessing: max_length must be positive, got {self.max_length}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form, as the model's manifest keeps it."""
+        return {"kind": "tokens", **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TokenPreprocessing:
+        """Inverse of :meth:`to_dict`.
+
+        :raises BadInputError: for an unknown or missing field, naming it
+        """
+        fields = {name: value for name, value in data.items() if name != "kind"}
+        if set(fields) - set(cls.__dataclass_fields__) or "input_ids" not in fields:
+            raise BadInputError(
+                f"preprocessing: tokens need input_ids and know {sorted(cls.__dataclass_fields__)}, "
+                f"got {sorted(fields)}"
+            )
+        try:
+            whole: dict[str, Any] = {name: int(fields[name]) for name in ("max_length", "pad_id") if name in fields}
+            return cls(**{**fields, **whole})
+        except (TypeError, ValueError) as error:
+            raise BadInputError(f"preprocessing: {error}, in {dict(data)}") from error
+
+
+Preprocessing = ImagePreprocessing | TokenPreprocessing
+
+
+def preprocessing_from_dict(data: Mapping[str, Any]) -> Preprocessing:
+    """What a manifest keeps, as what it describes; without a ``kind`` it is about pictures."""
+    return TokenPreprocessing.from_dict(data) if data.get("kind") == "tokens" else ImagePreprocessing.from_dict(data)

@@ -8,48 +8,50 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from airflow_onnx_provider.exceptions import OnnxProviderError, RowError, from_traceback
-from airflow_onnx_provider.runtime.batching import BatchBuffer
+from airflow_onnx_provider.runtime.batching import Rebatcher
 from airflow_onnx_provider.runtime.decode import decode_image
-from airflow_onnx_provider.runtime.scorer import read_picture
+from airflow_onnx_provider.runtime.pictures import read_picture
+from airflow_onnx_provider.runtime.profile import PICTURES_PER_BATCH, ExecutionProfile
 from airflow_onnx_provider.runtime.session import LoadedModel, load_model
 
 MAX_SECONDS = 5.0
 TIMEOUT_SECONDS = 120.0
+WARM_UP_ROWS = 16
 
 
-def images_per_second(addresses: Sequence[str], model: LoadedModel, batch_size: int) -> float:
+def images_per_second(pictures: Iterable[str | bytes], model: LoadedModel, max_seconds: float = MAX_SECONDS) -> float:
     """Read, decode and score in a plain loop, as fast as one process can.
 
-    Broken pictures count as work done, as they do in the job. Stops after :data:`MAX_SECONDS`.
+    Broken pictures count as work done, as they do in the job.
 
-    :param addresses: paths of pictures on this machine
+    :param pictures: encoded ones, or paths of their files on this machine
+    :param max_seconds: when to stop
     :return: pictures a second, 0.0 for no pictures
     """
-    preprocessing = model.preprocessing
-    buffer = BatchBuffer(batch_size, preprocessing.shape, np.uint8)
+    preprocessing, name = model.manifest.image_preprocessing, model.input_name
+    size = model.profile.batch_size or PICTURES_PER_BATCH
+    rebatcher = Rebatcher(size, {name: preprocessing.shape}, {name: "uint8"}, buffers=1)
     done = 0
     started = time.perf_counter()
-    for address in addresses:
+    for picture in pictures:
         with contextlib.suppress(RowError):
-            buffer.add(address, decode_image(read_picture(address), preprocessing))
-        if buffer.full:
-            model.run(buffer.tensor)
-            buffer.take_keys()
+            data = read_picture(picture) if isinstance(picture, str) else picture
+            rebatcher.place(name)[...] = decode_image(data, preprocessing, model.profile.decoder)
+            for batch in rebatcher.placed(done):
+                model.run(batch.feeds[name])
         done += 1
-        if time.perf_counter() - started > MAX_SECONDS:
+        if time.perf_counter() - started > max_seconds:
             break
-    if buffer.rows:
-        model.run(buffer.tensor)
+    for batch in rebatcher.rest():
+        model.run(batch.feeds[name])
     return done / (time.perf_counter() - started) if done else 0.0
 
 
-def measure_in_child(addresses: Sequence[str], folder: Path, digest: str, threads: int, batch_size: int) -> float:
+def measure_in_child(addresses: Sequence[str], folder: Path, digest: str, profile: ExecutionProfile) -> float:
     """Run :func:`images_per_second` in a fresh process of this Python.
 
     :raises OnnxProviderError: the child's own error, or the end of what it printed
@@ -58,8 +60,7 @@ def measure_in_child(addresses: Sequence[str], folder: Path, digest: str, thread
         "addresses": list(addresses),
         "folder": str(folder),
         "digest": digest,
-        "threads": threads,
-        "batch_size": batch_size,
+        "profile": profile.to_dict(),
     }
     done = subprocess.run(
         [sys.executable, "-m", __name__],
@@ -80,9 +81,10 @@ def measure_in_child(addresses: Sequence[str], folder: Path, digest: str, thread
 def main() -> None:
     """Read the measurement's settings as JSON from standard input, print pictures a second."""
     spec = json.load(sys.stdin)
-    model = load_model(Path(spec["folder"]), spec["digest"], spec["threads"])
-    images_per_second(spec["addresses"][: 2 * spec["batch_size"]], model, spec["batch_size"])  # warm up
-    print(images_per_second(spec["addresses"], model, spec["batch_size"]))
+    profile = ExecutionProfile.from_dict(spec["profile"])
+    model = load_model(Path(spec["folder"]), spec["digest"], profile)
+    images_per_second(spec["addresses"][:WARM_UP_ROWS], model)
+    print(images_per_second(spec["addresses"], model))
 
 
 if __name__ == "__main__":

@@ -1,144 +1,98 @@
-"""The scorer: addresses of pictures in, exactly one outcome a row out."""
+"""The scorer: Arrow batches of rows in, Arrow batches of outcomes out, exactly one outcome a row."""
 
 from __future__ import annotations
 
-import json
+import resource
 import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from airflow_onnx_provider.exceptions import RowError
-from airflow_onnx_provider.runtime.batching import BatchBuffer
-from airflow_onnx_provider.runtime.decode import decode_image
+from airflow_onnx_provider.runtime.answers import Answers
+from airflow_onnx_provider.runtime.batching import Batch, Fault
+from airflow_onnx_provider.runtime.feed import InputColumns, feed
 from airflow_onnx_provider.runtime.metrics import TaskMetrics
+from airflow_onnx_provider.runtime.outcomes import Outcomes
+from airflow_onnx_provider.runtime.overlap import ahead
 from airflow_onnx_provider.runtime.session import LoadedModel
 
-PREDICTED = "predicted"
-QUARANTINED = "quarantined"
-METRICS = "metrics"
-
-OUTCOME_SCHEMA = pa.schema(
-    [
-        pa.field("outcome", pa.string(), nullable=False),
-        ("key", pa.string()),
-        ("label", pa.string()),
-        ("score", pa.float32()),
-        ("runtime_version", pa.string()),
-        ("execution_provider", pa.string()),
-        ("stage", pa.string()),
-        ("reason", pa.string()),
-        ("error", pa.string()),
-        ("address", pa.string()),
-        ("metrics", pa.string()),
-    ]
-)
-"""One row per input row (``predicted`` or ``quarantined``) and one ``metrics`` row per task.
-
-Metrics travel as rows of the same committed output, so that a retried or speculative task cannot count twice.
-"""
-
-ROWS_PER_OUTPUT_BATCH = 1000
-MAX_ERROR_LENGTH = 500
+Item = TypeVar("Item")
 
 
-def score_pictures(
-    batches: Iterable[pa.RecordBatch], model: LoadedModel, batch_size: int, metrics: TaskMetrics
+def score_rows(
+    batches: Iterable[pa.RecordBatch],
+    model: LoadedModel,
+    *,
+    columns: InputColumns,
+    kept: Sequence[pa.Field],
+    answers: Answers,
+    metrics: TaskMetrics,
 ) -> Iterator[pa.RecordBatch]:
-    """Read, decode and score pictures.
+    """Read, decode and score the rows of one task.
 
-    Rows leave in no particular order. A row that cannot be read or decoded leaves as ``quarantined`` with its reason;
-    only a fault of the model itself ends the task.
+    Rows leave in the order in which they came. A row that cannot be read, decoded or scored leaves as ``quarantined``
+    with its reason; only a fault of the model itself ends the task.
 
-    :param batches: with the columns ``key`` and ``address`` (a path on this machine), both strings
-    :param model: a loaded classifier, ``uint8 [rows, height, width, 3]`` to ``float32 [rows, classes]``
-    :param batch_size: rows a ``session.run`` gets
-    :param metrics: counters to add to; their row is the last one given
-    :return: batches of :data:`OUTCOME_SCHEMA`
+    :param columns: which columns feed which input, see :func:`~airflow_onnx_provider.runtime.feed.input_columns`
+    :param kept: columns that leave with the row, such as its key
+    :param answers: which columns a scored row gets
+    :param metrics: counters to add to; whole once the last batch was given
+    :return: batches of :func:`~airflow_onnx_provider.runtime.outcomes.outcome_schema`, one for each that came
     """
-    preprocessing = model.preprocessing
     started = time.perf_counter()
-    buffer = BatchBuffer(batch_size, preprocessing.shape, np.uint8)
-    outcomes: list[dict[str, Any]] = []
-    for batch in batches:
-        for key, address in zip(batch.column("key").to_pylist(), batch.column("address").to_pylist(), strict=True):
-            try:
-                data = _timed_read(address, metrics)
-                before = time.perf_counter()
-                try:
-                    buffer.add(key, decode_image(data, preprocessing))
-                finally:
-                    metrics.decode_seconds += time.perf_counter() - before
-            except RowError as error:
-                outcomes.append(_quarantined(key, address, error))
-            if buffer.full:
-                outcomes.extend(_score(buffer, model, metrics))
-            if len(outcomes) >= ROWS_PER_OUTPUT_BATCH:
-                yield pa.RecordBatch.from_pylist(outcomes, schema=OUTCOME_SCHEMA)
-                outcomes = []
-    if buffer.rows:
-        outcomes.extend(_score(buffer, model, metrics))
+    outcomes = Outcomes(kept, answers)
+    events = feed(batches, model.manifest, columns, model.profile, metrics)
+    for event in _timed(ahead(events) if model.profile.decode_threads else events, metrics):
+        match event:
+            case Batch():
+                _score(event, model, outcomes, answers, metrics)
+            case Fault():
+                outcomes.quarantine(event.row, event.error)
+            case _:
+                outcomes.arrive(event)
+        yield from outcomes.finished()
+    if not model.profile.decode_threads:  # the wait was for this thread's own work; files are read by several
+        metrics.wait_seconds = max(0.0, metrics.wait_seconds - metrics.read_seconds - metrics.decode_seconds)
     metrics.wall_seconds += time.perf_counter() - started
-    outcomes.append({"outcome": METRICS, "metrics": json.dumps(metrics.to_dict())})
-    yield pa.RecordBatch.from_pylist(outcomes, schema=OUTCOME_SCHEMA)
+    metrics.peak_memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def read_picture(address: str) -> bytes:
-    """The file's bytes.
-
-    :raises RowError: ``unreadable`` with the operating system's words
-    """
-    path = Path(address)
-    try:
-        if not path.is_file() and path.exists():  # who opens a pipe waits for its writer, perhaps for ever
-            raise RowError("read", "unreadable", f"{address} is no regular file")
-        return path.read_bytes()
-    except OSError as error:
-        raise RowError("read", "unreadable", str(error)) from error
+def _timed(events: Iterator[Item], metrics: TaskMetrics) -> Iterator[Item]:
+    while True:
+        before = time.perf_counter()
+        event = next(events, None)
+        metrics.wait_seconds += time.perf_counter() - before
+        if event is None:
+            return
+        yield event
 
 
-def _timed_read(address: str, metrics: TaskMetrics) -> bytes:
+def _score(batch: Batch, model: LoadedModel, outcomes: Outcomes, answers: Answers, metrics: TaskMetrics) -> None:
     before = time.perf_counter()
     try:
-        return read_picture(address)
-    finally:
-        metrics.read_seconds += time.perf_counter() - before
+        outputs = model.answer(batch.feeds, answers.outputs)
+    except Exception:  # ONNX Runtime's exceptions have no common public class
+        _score_one_by_one(batch, model, outcomes, answers, metrics)
+        return
+    metrics.record_batch(len(batch.rows), time.perf_counter() - before)
+    outcomes.predict(batch.rows, outputs)
 
 
-def _score(buffer: BatchBuffer, model: LoadedModel, metrics: TaskMetrics) -> list[dict[str, Any]]:
-    before = time.perf_counter()
-    answers = model.run(buffer.tensor)
-    metrics.record_batch(buffer.rows, time.perf_counter() - before)
-    keys = buffer.take_keys()
-    labels, scores = top_label(answers[: len(keys)], model.manifest.labels)
-    provenance = {"runtime_version": model.runtime_version, "execution_provider": model.provider}
-    return [
-        {"outcome": PREDICTED, "key": key, "label": label, "score": score, **provenance}
-        for key, label, score in zip(keys, labels, scores, strict=True)
-    ]
-
-
-def top_label(answers: NDArray[np.float32], labels: tuple[str, ...]) -> tuple[list[str], list[float]]:
-    """The best class of each row and its score.
-
-    :param answers: ``[rows, classes]``
-    :param labels: class names in output order; without them a class is called by its number
-    """
-    best = answers.argmax(axis=1)
-    scores = answers[np.arange(len(answers)), best]
-    return [labels[index] if labels else str(index) for index in best], scores.tolist()
-
-
-def _quarantined(key: str, address: str, error: RowError) -> dict[str, Any]:
-    return {
-        "outcome": QUARANTINED,
-        "key": key,
-        "stage": error.stage,
-        "reason": error.reason,
-        "error": str(error)[:MAX_ERROR_LENGTH],
-        "address": address,
-    }
+def _score_one_by_one(
+    batch: Batch, model: LoadedModel, outcomes: Outcomes, answers: Answers, metrics: TaskMetrics
+) -> None:
+    """Find the rows that the model cannot take, such as an id that an embedding does not have."""
+    for place, row in enumerate(batch.rows):
+        before = time.perf_counter()
+        feeds = {name: values[place : place + 1] for name, values in batch.feeds.items()}
+        try:
+            outputs = model.answer(feeds, answers.outputs)
+        except Exception as error:
+            model.prove()  # if not even the golden rows pass any more, it is no fault of the row
+            outcomes.quarantine(int(row), RowError("inference", "model_error", f"{type(error).__name__}: {error}"))
+        else:
+            metrics.record_batch(1, time.perf_counter() - before)
+            outcomes.predict(np.array([row]), outputs)

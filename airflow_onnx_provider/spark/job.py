@@ -16,17 +16,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from airflow_onnx_provider.exceptions import OnnxProviderError, from_traceback
+from airflow_onnx_provider.exceptions import BadInputError, OnnxProviderError, from_traceback
+from airflow_onnx_provider.runtime.answers import Answers
 from airflow_onnx_provider.runtime.manifest import ModelManifest, require_scorable
 from airflow_onnx_provider.runtime.metrics import TaskMetrics, combine, latency_percentiles
+from airflow_onnx_provider.runtime.outcomes import PREDICTED, QUARANTINED, outcome_schema
 from airflow_onnx_provider.runtime.raw_speed import measure_in_child
-from airflow_onnx_provider.runtime.scorer import (
-    METRICS,
-    OUTCOME_SCHEMA,
-    PREDICTED,
-    QUARANTINED,
-    score_pictures,
-)
+from airflow_onnx_provider.runtime.scorer import score_rows
 from airflow_onnx_provider.runtime.session import load_model
 from airflow_onnx_provider.spark.layout import OutputLayout
 from airflow_onnx_provider.spark.run_manifest import SCORE_BINS, RunManifest, write_failure
@@ -34,6 +30,19 @@ from airflow_onnx_provider.spark.settings import MODEL_ARCHIVE, JobSettings
 from airflow_onnx_provider.spark.sources import Listing, list_partition
 
 log = logging.getLogger("airflow_onnx_provider")
+
+METRICS = "metrics"
+"""Outcome of the one row that each task adds to tell what it measured of itself.
+
+Metrics travel as rows of the same committed output, so that a retried or speculative task cannot count twice.
+"""
+
+KEPT = [pa.field("key", pa.string()), pa.field("address", pa.string())]
+TASK_FIELDS = [
+    pa.field("runtime_version", pa.string()),
+    pa.field("execution_provider", pa.string()),
+    pa.field("metrics", pa.string()),
+]
 
 RAW_SAMPLE_ROWS = 1024
 """Pictures per slot that the raw speed is measured on."""
@@ -65,6 +74,13 @@ def main() -> None:
         manifest.images_per_second,
         100 * manifest.raw_share,
     )
+    spent = {name: manifest.seconds[name] for name in ("read", "decode", "inference", "wait")}
+    log.info(
+        "seconds over all tasks: %s; latency of a batch in ms: %s; most memory of a worker: %.0f MiB",
+        ", ".join(f"{name} {value:.2f}" for name, value in spent.items()),
+        ", ".join(f"{name.upper()} {value:.2f}" for name, value in manifest.latency_ms.items()) or "no batch",
+        manifest.peak_memory_mb,
+    )
     manifest.write(layout.run_manifest(settings.run))
 
 
@@ -82,6 +98,9 @@ def run(settings: JobSettings, layout: OutputLayout) -> RunManifest:
     try:
         model = ModelManifest.read(_model_folder())
         require_scorable(model)
+        answers = Answers.of(model, settings.top_k, settings.raw)
+        if answers.scores is None:
+            raise BadInputError(f"model {model.name}: its raw outputs leave no label; convert it with labels")
         staging = layout.staging(settings.run)
         shutil.rmtree(staging, ignore_errors=True)  # what an earlier driver of this very run left
         log.info("%d files, %.1f MB in %s", len(listing.keys), listing.bytes / 1e6, listing.folder)
@@ -90,15 +109,14 @@ def run(settings: JobSettings, layout: OutputLayout) -> RunManifest:
         log.info("raw ONNX Runtime speed here: %.1f images/s over %d slots", raw, settings.slots)
         before = time.perf_counter()
         with _progress(spark, settings.partitions):
-            _write_outcomes(spark, settings, listing, staging / "outcomes")
+            _write_outcomes(spark, settings, listing, answers, staging / "outcomes")
         scoring_seconds = time.perf_counter() - before
-        outcomes = spark.read.schema(_spark_schema(OUTCOME_SCHEMA)).parquet(str(staging / "outcomes"))
+        outcomes = spark.read.schema(_spark_schema(_job_schema(answers))).parquet(str(staging / "outcomes"))
         total = combine(TaskMetrics.from_dict(json.loads(row.metrics)) for row in _of(outcomes, METRICS).collect())
-        predictions = _stage_predictions(outcomes, settings, staging / "predictions")
+        predictions = _stage_predictions(outcomes, settings, answers, staging / "predictions")
         quarantine = _stage_quarantine(outcomes, staging / "quarantine")
         shutil.rmtree(staging / "outcomes")
         rate = len(listing.keys) / scoring_seconds
-        busy = total.read_seconds + total.decode_seconds + total.inference_seconds
         return RunManifest(
             run=settings.run,
             partition=settings.partition,
@@ -112,7 +130,7 @@ def run(settings: JobSettings, layout: OutputLayout) -> RunManifest:
                 "read": round(total.read_seconds, 3),
                 "decode": round(total.decode_seconds, 3),
                 "inference": round(total.inference_seconds, 3),
-                "wait": round(max(0.0, total.wall_seconds - busy), 3),
+                "wait": round(total.wait_seconds, 3),
                 "scoring": round(scoring_seconds, 3),
                 "job": round(time.perf_counter() - started, 3),
             },
@@ -120,6 +138,7 @@ def run(settings: JobSettings, layout: OutputLayout) -> RunManifest:
             raw_images_per_second=round(raw, 1),
             raw_share=round(rate / raw, 4),
             golden_difference=total.golden_difference,
+            peak_memory_mb=round(total.peak_memory_mb, 1),
             provenance={
                 "python": sys.version.split()[0],
                 "spark": spark.version,
@@ -140,10 +159,10 @@ def _prove_model(spark: Any, settings: JobSettings) -> None:
 
     :raises GoldenMismatchError: from a worker
     """
-    digest, threads = settings.model["digest"], settings.threads
+    digest, profile = settings.model["digest"], settings.execution
 
     def prove(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        model = load_model(_model_folder(), digest, threads)
+        model = load_model(_model_folder(), digest, profile)
         for batch in batches:
             yield pa.RecordBatch.from_pydict({"golden_difference": [model.golden_difference] * batch.num_rows})
 
@@ -161,28 +180,38 @@ def _measure_raw_speed(spark: Any, settings: JobSettings, listing: Listing) -> f
     step = max(1, len(listing.keys) // (RAW_SAMPLE_ROWS * slots))
     sample = [str(listing.folder / key) for key in listing.keys[::step]]
     shares = [sample[slot::slots] for slot in range(slots)]
-    digest, threads, batch_size = settings.model["digest"], settings.threads, settings.batch_size
+    digest, profile = settings.model["digest"], settings.execution
 
     def measure(mine: Iterable[list[str]]) -> Iterator[float]:
         for addresses in mine:
-            yield measure_in_child(addresses, _model_folder(), digest, threads, batch_size)
+            yield measure_in_child(addresses, _model_folder(), digest, profile)
 
     # An RDD of as many elements as slots has one in each partition; a repartitioned frame may put two into one.
     return float(spark.sparkContext.parallelize(shares, slots).mapPartitions(measure).sum())
 
 
-def _write_outcomes(spark: Any, settings: JobSettings, listing: Listing, target: Path) -> None:
+def _write_outcomes(spark: Any, settings: JobSettings, listing: Listing, answers: Answers, target: Path) -> None:
     """The one pass over the pictures. Only keys and addresses are shuffled, never a picture's bytes."""
-    digest, threads, batch_size = settings.model["digest"], settings.threads, settings.batch_size
+    digest, profile, schema = settings.model["digest"], settings.execution, _job_schema(answers)
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         before = time.perf_counter()
-        model = load_model(_model_folder(), digest, threads)
+        model = load_model(_model_folder(), digest, profile)
         metrics = TaskMetrics(load_seconds=time.perf_counter() - before, golden_difference=model.golden_difference)
-        yield from score_pictures(batches, model, batch_size, metrics)
+        columns = {model.input_name: ("address",)}
+        for batch in score_rows(batches, model, columns=columns, kept=KEPT, answers=answers, metrics=metrics):
+            runtime = [pa.repeat(model.runtime_version, batch.num_rows), pa.repeat(model.provider, batch.num_rows)]
+            arrays = [*batch.columns, *runtime, pa.nulls(batch.num_rows, pa.string())]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+        row = {"outcome": METRICS, "metrics": json.dumps(metrics.to_dict())}
+        yield pa.RecordBatch.from_pylist([row], schema=schema)
 
     rows = spark.createDataFrame(listing.table()).repartition(settings.partitions)
-    rows.mapInArrow(score, _spark_schema(OUTCOME_SCHEMA)).write.parquet(str(target))
+    rows.mapInArrow(score, _spark_schema(schema)).write.parquet(str(target))
+
+
+def _job_schema(answers: Answers) -> pa.Schema:
+    return pa.schema([*outcome_schema(KEPT, answers), *TASK_FIELDS])
 
 
 @contextmanager
@@ -226,11 +255,11 @@ def _of(outcomes: Any, outcome: str) -> Any:
     return outcomes.where(outcomes.outcome == outcome)
 
 
-def _stage_predictions(outcomes: Any, settings: JobSettings, target: Path) -> Any:
+def _stage_predictions(outcomes: Any, settings: JobSettings, answers: Answers, target: Path) -> Any:
     """Rewrite the small scored rows as the columns and the few files that readers shall see; give what was written."""
     from pyspark.sql.functions import lit
 
-    columns = ["key", "label", "score", lit(settings.model["digest"]).alias("model_digest")]
+    columns = ["key", *(each.name for each in answers.fields), lit(settings.model["digest"]).alias("model_digest")]
     provenance = ["runtime_version", "execution_provider"]
     return _written(_of(outcomes, PREDICTED).select(*columns, *provenance).coalesce(settings.slots), target)
 

@@ -8,10 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_onnx_provider.exceptions import BadInputError
-
-BATCH_SIZE = 8
-"""Small batches win on CPUs: MobileNetV2 on one thread does 276 images/s at batch 1, 230 at 8, 192 at 32; eight keeps
-the cost per call low for small networks too."""
+from airflow_onnx_provider.runtime.profile import PICTURES_PER_BATCH
 
 WAVES = 3
 """Spark tasks per slot: enough that a slow task does not hold up the end, few enough that start-up costs stay small."""
@@ -29,10 +26,12 @@ class ModelFacts:
 
     :param size_bytes: of ``model.onnx``
     :param images_per_second: measured on one thread without decoding, or None if never measured
+    :param batch_size: rows of a batch that were measured as the best, or None if never measured
     """
 
     size_bytes: int
     images_per_second: float | None = None
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,10 @@ def plan(model: ModelFacts, cluster: ClusterFacts, rows: InputFacts, hand_set: M
             f"{threads / task_cpus:.1f} times; set task_cpus={threads} or fewer threads"
         )
     slots = decide("slots", *_slots(cluster, task_cpus, given))
-    decide("batch_size", BATCH_SIZE, "small batches suit CPUs; constant shape keeps memory flat")
+    if model.batch_size:
+        decide("batch_size", model.batch_size, "measured as the best on this type of CPU")
+    else:
+        decide("batch_size", PICTURES_PER_BATCH, "small batches suit CPUs; constant shape keeps memory flat")
     decide("partitions", *_partitions(rows.files, slots))
     workers = min(slots, max(1, (cluster.executor_cores or slots) // task_cpus))
     model_mb = math.ceil(model.size_bytes / 2**20)

@@ -32,12 +32,13 @@ class RunManifest:
     :param mean_score: mean of the predicted rows' scores, None without rows
     :param null_rows: predicted rows without a key or label, or with a score that is null or NaN
     :param latency_ms: P50, P90 and P99 of one ``session.run``
-    :param seconds: ``load``, ``read``, ``decode``, ``inference``, ``wait`` summed over tasks; ``scoring``, ``job`` on
-        the clock
+    :param seconds: ``load``, ``read``, ``decode``, ``inference``, ``wait`` (for a full batch) over all tasks, of which
+        reading and decoding may go on beside inference; ``scoring``, ``job`` on the clock
     :param images_per_second: rows in divided by the scoring stage's time on the clock
     :param raw_images_per_second: same decode and model in plain processes on a sample, all slots together
     :param raw_share: ``images_per_second`` divided by ``raw_images_per_second``
     :param golden_difference: largest difference of the golden rows in any worker
+    :param peak_memory_mb: most memory of any Python worker, in MiB
     :param runtimes: each pair of ONNX Runtime version and execution provider that scored rows
     :param provenance: versions of Python and Spark, Spark application and master
     :param files: staged Parquet files relative to the run's staging folder
@@ -61,6 +62,7 @@ class RunManifest:
     raw_images_per_second: float
     raw_share: float
     golden_difference: float
+    peak_memory_mb: float
     runtimes: tuple[str, ...]
     provenance: Mapping[str, Any]
     files: tuple[str, ...] = field(default=())

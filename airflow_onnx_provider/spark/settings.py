@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_onnx_provider.runtime.profile import ExecutionProfile
+
 MODEL_ARCHIVE = "onnx_model"
 """Folder name under which ``--archives`` unpacks the model version on the driver and on each executor."""
 
@@ -19,6 +21,9 @@ class JobSettings:
     :param output_path: output folder
     :param model: address, name, version and digest of the model version
     :param plan: the plan's JSON form, see ``Plan.to_dict``
+    :param profile: the execution profile's JSON form
+    :param top_k: how many of the best classes each prediction lists
+    :param raw: outputs of the model that are kept whole
     """
 
     run: str
@@ -27,19 +32,18 @@ class JobSettings:
     output_path: str
     model: dict[str, Any]
     plan: dict[str, Any]
+    profile: dict[str, Any]
+    top_k: int = 0
+    raw: tuple[str, ...] = ()
 
     def _planned(self, name: str) -> int:
         return int(next(one["value"] for one in self.plan["decisions"] if one["name"] == name))
 
     @property
-    def threads(self) -> int:
-        """ONNX Runtime threads of a task."""
-        return self._planned("threads")
-
-    @property
-    def batch_size(self) -> int:
-        """Rows of one ``session.run``."""
-        return self._planned("batch_size")
+    def execution(self) -> ExecutionProfile:
+        """The execution profile with what was planned for it."""
+        planned = {name: self._planned(name) for name in ("threads", "batch_size")}
+        return ExecutionProfile.from_dict({**self.profile, **planned})
 
     @property
     def partitions(self) -> int:

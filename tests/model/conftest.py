@@ -35,7 +35,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """The classifier of colours, opened on one thread."""
     folder = tmp_path_factory.mktemp("version")
-    return LoadedModel(write_version(folder), open_session(folder / MODEL_NAME, threads=1), threads=1)
+    return LoadedModel(write_version(folder), open_session(folder / MODEL_NAME))
 
 
 class Lines(logging.Handler):

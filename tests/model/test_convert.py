@@ -152,7 +152,7 @@ def test_a_keras_model_is_converted_validated_and_quantised_in_processes_of_thei
     assert manifest.origin["parent"] == made["version"]
     assert manifest.origin["framework"] == "tensorflow"
     with store.local(small["model"]) as folder:
-        assert load_model(folder, small["digest"], threads=1).golden_difference <= 0.02
+        assert load_model(folder, small["digest"]).golden_difference <= 0.02
     assert not [line for line in lines if "Fatal Python error" in line]
 
 
@@ -174,8 +174,8 @@ def test_each_format_gives_the_same_graph_and_the_sources_answers(
     assert manifest.origin["trusted"] is trusted
 
     source = SourceModel(models[name], "tensorflow", {}, trusted)
-    inputs = load_samples(pictures, 5, ImagePreprocessing(SIZE, SIZE), "test")
-    session = open_session(Path(made["model"]) / MODEL_NAME, threads=1)
+    inputs = load_samples(pictures, 5, ImagePreprocessing(SIZE, SIZE), "test").tensors
+    session = open_session(Path(made["model"]) / MODEL_NAME)
     (scores,) = session.run(["scores"], {"image": inputs})
     assert scores == pytest.approx(source.module().open_predictor(source)(inputs), abs=1e-5)
 
@@ -187,8 +187,8 @@ def test_scale_mean_and_std_are_folded_into_the_graph(models: Models, store: Mod
     assert store.manifest(made["model"]).preprocessing == ImagePreprocessing(
         SIZE, SIZE, "stretch", 0.5, (10.0, 20.0, 30.0), (2.0, 3.0, 4.0)
     )
-    inputs = load_samples(pictures, 5, ImagePreprocessing(SIZE, SIZE), "test")
-    (scores,) = open_session(Path(made["model"]) / MODEL_NAME, threads=1).run(None, {"image": inputs})
+    inputs = load_samples(pictures, 5, ImagePreprocessing(SIZE, SIZE), "test").tensors
+    (scores,) = open_session(Path(made["model"]) / MODEL_NAME).run(None, {"image": inputs})
     plain = SourceModel(models["classifier.keras"], "tensorflow")
     import keras
 
@@ -241,8 +241,8 @@ def test_a_normalization_layer_converts_properly_or_is_refused_with_advice(
         assert not (Path(str(store.root)) / "classifier").exists()
     else:
         source = SourceModel(models["normalization.keras"], "tensorflow")
-        inputs = load_samples(pictures, 5, ImagePreprocessing(SIZE, SIZE), "test")
-        (scores,) = open_session(Path(made["model"]) / MODEL_NAME, threads=1).run(None, {"image": inputs})
+        inputs = load_samples(pictures, 5, ImagePreprocessing(SIZE, SIZE), "test").tensors
+        (scores,) = open_session(Path(made["model"]) / MODEL_NAME).run(None, {"image": inputs})
         assert scores == pytest.approx(source.module().open_predictor(source)(inputs), abs=1e-5)
 
 

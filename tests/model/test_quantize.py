@@ -173,7 +173,7 @@ def test_an_accepted_variant_becomes_a_version_of_its_own(
     assert (accepted.inputs, accepted.outputs, accepted.labels) == (original.inputs, original.outputs, LABELS)
     assert accepted.speed[0]["images_per_second"] == result["measurements"][1]["images_per_second"]
     with store.local(result["model"]) as local:
-        assert load_model(local, accepted.digest, threads=1).golden_difference <= 0.02
+        assert load_model(local, accepted.digest).golden_difference <= 0.02
         assert accepted.golden is not None
         assert sha256_of_file(local / accepted.golden.file) == accepted.golden.sha256
 
@@ -237,5 +237,5 @@ def test_a_model_without_labels_cannot_prove_its_accuracy(
     write_onnx(tmp_path / "plain" / MODEL_NAME)
     address = store.add(tmp_path / "plain", manifest_of(tmp_path / "plain", labels=()))
 
-    with pytest.raises(BadInputError, match="model colours needs preprocessing and labels"):
+    with pytest.raises(BadInputError, match="model colours needs labels; give them when converting"):
         quantize(address, calibration=pictures, labelled=pictures, limits=ANY_SPEED, store=store, stage=stage)

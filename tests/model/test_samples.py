@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def samples(path: Path, limit: int = 8) -> np.ndarray:
-    return load_samples(path, limit, PREPROCESSING, "calibration")
+    return load_samples(path, limit, PREPROCESSING, "calibration").tensors
 
 
 def test_pictures_become_what_an_executor_would_make_of_them(pictures: Path) -> None:
@@ -31,6 +31,20 @@ def test_pictures_become_what_an_executor_would_make_of_them(pictures: Path) -> 
 
     assert (tensors.shape, tensors.dtype) == ((12, 4, 4, 3), np.uint8)
     assert sorted(tensor.tobytes() for tensor in tensors) == sorted(tensor.tobytes() for tensor in expected)
+
+
+def test_the_pictures_are_kept_beside_their_tensors(folder: Path) -> None:
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    found = load_samples(folder, 8, PREPROCESSING, "calibration")
+
+    assert np.array_equal(found.tensors, [decode_image(picture, PREPROCESSING) for picture in found.pictures])
+    assert len(found.pictures) == 2
+
+
+def test_decoded_tensors_have_no_pictures(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.zeros((2, 4, 4, 3), np.uint8))
+
+    assert load_samples(tmp_path / "rows.npy", 8, PREPROCESSING, "calibration").pictures == ()
 
 
 def test_the_same_folder_gives_the_same_rows(pictures: Path) -> None:

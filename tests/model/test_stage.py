@@ -19,6 +19,8 @@ import pytest
 
 from airflow_onnx_provider.exceptions import BadInputError, StageError, ValidationError
 from airflow_onnx_provider.model.stage import Stage
+from airflow_onnx_provider.model.validate import SOURCE
+from airflow_onnx_provider.runtime.golden import GoldenRows
 from airflow_onnx_provider.runtime.manifest import MANIFEST_NAME, MODEL_NAME, write_json
 from tests.runtime.tiny import CLASSIFIER, manifest_of, write_onnx
 
@@ -50,7 +52,8 @@ def settings_of(folder: Path, text: str) -> dict[str, Any]:
     write_onnx(folder / MODEL_NAME, "\n".join(lines))
     write_json(folder / MANIFEST_NAME, manifest_of(folder).to_dict())
     inputs = np.zeros((3, 4, 4, 3), dtype=np.uint8)
-    np.savez(folder / "source.npz", inputs=inputs, answers=np.full((3, 3), 1 / 3, dtype=np.float32))
+    answers = np.full((3, 3), 1 / 3, dtype=np.float32)
+    GoldenRows({SOURCE: inputs}, {SOURCE: answers}).save(folder / "source.npz")
     return {
         "folder": str(folder),
         "answers": str(folder / "source.npz"),

@@ -51,7 +51,7 @@ def test_a_version_is_kept_under_its_name_and_content(store: ModelStore, made: t
     assert store.manifest(address) == manifest
     with store.local(address) as local:
         assert (local / MODEL_NAME).read_bytes() == (folder / MODEL_NAME).read_bytes()
-        assert load_model(local, manifest.digest, threads=1).golden_difference <= 1e-5
+        assert load_model(local, manifest.digest).golden_difference <= 1e-5
 
 
 def test_a_store_keeps_a_copy(store: ModelStore, made: tuple[Path, ModelManifest]) -> None:

@@ -9,16 +9,19 @@ import pytest
 from airflow_onnx_provider.exceptions import ValidationError
 from airflow_onnx_provider.model.validate import (
     GOLDEN_ROWS,
+    SOURCE,
     ParityLimits,
     require_parity,
     run_in_batches,
     validate_in_child,
 )
-from airflow_onnx_provider.runtime.manifest import MANIFEST_NAME, MODEL_NAME, write_json
+from airflow_onnx_provider.runtime.golden import GoldenRows
+from airflow_onnx_provider.runtime.manifest import MANIFEST_NAME, MODEL_NAME, ModelManifest, write_json
 from airflow_onnx_provider.runtime.session import LoadedModel, open_session
 from tests.runtime.tiny import CLASSIFIER, manifest_of, write_onnx
 
 LIMITS = ParityLimits(inputs=5)
+PICTURES = tuple(bytes([number]) for number in range(GOLDEN_ROWS))
 INPUTS = np.random.default_rng(1).integers(0, 256, (12, 4, 4, 3), dtype=np.uint8)
 
 
@@ -33,12 +36,17 @@ def expected_scores(inputs: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+def source_rows(answers: np.ndarray, pictures: tuple[bytes, ...] = ()) -> GoldenRows:
+    """What the source framework's process leaves."""
+    return GoldenRows({SOURCE: INPUTS}, {SOURCE: answers}, pictures)
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> dict[str, Any]:
     """A model version without golden rows, and its source's answers."""
     write_onnx(tmp_path / MODEL_NAME)
     write_json(tmp_path / MANIFEST_NAME, manifest_of(tmp_path).to_dict())
-    np.savez(tmp_path / "source.npz", inputs=INPUTS, answers=expected_scores(INPUTS))
+    source_rows(expected_scores(INPUTS), PICTURES).save(tmp_path / "source.npz")
     return {
         "folder": str(tmp_path),
         "answers": str(tmp_path / "source.npz"),
@@ -88,7 +96,7 @@ def test_all_answers_at_any_batch_size(model: LoadedModel, size: int) -> None:
 
 def test_a_model_with_a_fixed_batch_is_refused(tmp_path: Path) -> None:
     write_onnx(tmp_path / MODEL_NAME, CLASSIFIER.replace("[batch,", "[1,"))
-    model = LoadedModel(manifest_of(tmp_path), open_session(tmp_path / MODEL_NAME, threads=1), threads=1)
+    model = LoadedModel(manifest_of(tmp_path), open_session(tmp_path / MODEL_NAME))
 
     assert run_in_batches(model, INPUTS, 1).shape == (12, 3)
     with pytest.raises(ValidationError, match="colours does not run at batch size 2"):
@@ -104,14 +112,14 @@ def test_a_proved_model_gets_its_golden_rows(settings: dict[str, Any]) -> None:
         "batch_2": 1.0,
         "batch_12": 1.0,
     }
-    with np.load(settings["golden"]) as golden:
-        assert np.array_equal(golden["inputs"], INPUTS[:GOLDEN_ROWS])
-        assert golden["answers"] == pytest.approx(expected_scores(INPUTS[:GOLDEN_ROWS]), abs=1e-6)
+    golden = GoldenRows.load(Path(settings["golden"]), ModelManifest.read(Path(settings["folder"])))
+    assert np.array_equal(golden.inputs["image"], INPUTS[:GOLDEN_ROWS])
+    assert golden.answers["scores"] == pytest.approx(expected_scores(INPUTS[:GOLDEN_ROWS]), abs=1e-6)
+    assert golden.pictures == PICTURES
 
 
 def test_a_model_that_disagrees_with_its_source_gets_none(settings: dict[str, Any]) -> None:
-    answers = expected_scores(INPUTS)[:, ::-1]
-    np.savez(settings["answers"], inputs=INPUTS, answers=answers)
+    source_rows(expected_scores(INPUTS)[:, ::-1]).save(Path(settings["answers"]))
 
     with pytest.raises(ValidationError, match=r"model\.onnx at batch size 1: scores differ by up to"):
         validate_in_child(settings)

@@ -16,6 +16,7 @@ EXPANDED: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
     "OnnxConvertOperator": ({"framework": "tensorflow", "name": "m"}, {"source": ["a.keras", "b.keras"]}),
     "OnnxValidateOperator": ({"inputs": "/data"}, {"model": ["s/m/1", "s/m/2"]}),
     "OnnxQuantizeOperator": ({"mode": "static"}, {"model": ["s/m/1", "s/m/2"]}),
+    "OnnxMeasureOperator": ({"pictures": "/data"}, {"model": ["s/m/1", "s/m/2"]}),
     "OnnxSparkInferenceOperator": (
         {"model": "s/m/1", "input_path": "/in", "output_path": "/out"},
         {"partition": ["2026-01-01", "2026-01-02"]},

@@ -21,10 +21,4 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model(version: Path) -> LoadedModel:
     """The same version, opened on one thread."""
-    return LoadedModel(session.ModelManifest.read(version), open_session(version / MODEL_NAME, threads=1), threads=1)
-
-
-@pytest.fixture
-def fresh_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker process that has loaded no model yet."""
-    monkeypatch.setattr(session, "_loaded", {})
+    return LoadedModel(session.ModelManifest.read(version), open_session(version / MODEL_NAME))

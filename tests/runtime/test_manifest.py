@@ -24,7 +24,7 @@ from airflow_onnx_provider.runtime.manifest import (
     write_json,
 )
 from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
-from tests.runtime.tiny import LABELS, PREPROCESSING, write_version
+from tests.runtime.tiny import LABELS, PREPROCESSING, TOKENS, write_version
 
 A_MANIFEST = ModelManifest(
     name="colours",
@@ -57,6 +57,36 @@ def test_json_there_and_back() -> None:
     assert ModelManifest.from_dict(through_json(A_MANIFEST.to_dict())) == A_MANIFEST
 
 
+@pytest.mark.parametrize("preprocessing", [TOKENS, None])
+def test_models_of_tokens_and_of_plain_columns_there_and_back(preprocessing: Any) -> None:
+    manifest = replace(A_MANIFEST, preprocessing=preprocessing)
+
+    assert ModelManifest.from_dict(through_json(manifest.to_dict())) == manifest
+    with pytest.raises(BadInputError, match="model colours has no image preprocessing, so it cannot score pictures"):
+        _ = manifest.image_preprocessing
+
+
+def measured(rate: float, cpu: str = "x", threads: int = 1, **more: Any) -> dict[str, Any]:
+    return {"cpu": cpu, "threads": threads, "batch": 8, "images_per_second": rate, **more}
+
+
+@pytest.mark.parametrize(
+    ("speed", "best"),
+    [
+        ([], None),
+        ([measured(100, cpu="y")], None),
+        ([measured(100), measured(120), measured(110)], 120),
+        ([measured(100), measured(180, threads=2)], 100),
+        ([measured(500), measured(90, decode_included=True), measured(100, decode_included=True)], 100),
+    ],
+    ids=["never", "elsewhere", "fastest", "fastest a core", "decoding included"],
+)
+def test_the_best_speed_of_a_type_of_cpu(speed: list[dict[str, Any]], best: float | None) -> None:
+    found = replace(A_MANIFEST, speed=tuple(speed)).best_speed("x")
+
+    assert (found and found["images_per_second"]) == best
+
+
 def test_a_version_is_called_by_its_content() -> None:
     assert A_MANIFEST.version == A_MANIFEST.digest[:12]
     assert len(A_MANIFEST.digest) == 64
@@ -68,9 +98,10 @@ def test_a_version_is_called_by_its_content() -> None:
         {"files": {MODEL_NAME: "00" * 32}},
         {"labels": ("blue", "green", "red")},
         {"preprocessing": replace(PREPROCESSING, resize="crop")},
+        {"preprocessing": TOKENS},
         {"preprocessing": None},
     ],
-    ids=["files", "labels", "preprocessing", "no preprocessing"],
+    ids=["files", "labels", "preprocessing", "tokens", "no preprocessing"],
 )
 def test_what_decides_the_answers_decides_the_digest(change: dict[str, Any]) -> None:
     assert replace(A_MANIFEST, **change).digest != A_MANIFEST.digest

@@ -17,12 +17,16 @@ tasks = st.builds(
     TaskMetrics,
     rows=st.integers(0, 10**6),
     batches=st.integers(0, 10**4),
+    tokens=st.integers(0, 10**6),
+    padding=st.integers(0, 10**6),
     read_seconds=seconds,
     decode_seconds=seconds,
     inference_seconds=seconds,
+    wait_seconds=seconds,
     wall_seconds=seconds,
     load_seconds=seconds,
     golden_difference=st.floats(0, 1),
+    peak_memory_mb=st.floats(0, 1e5),
     latency=st.dictionaries(st.integers(-300, 100), st.integers(1, 100), max_size=5).map(Counter),
 )
 
@@ -46,6 +50,12 @@ def test_sums_of_sums_are_sums(a: TaskMetrics, b: TaskMetrics, c: TaskMetrics) -
 def test_one_task_alone_and_an_empty_one_change_nothing(metrics: TaskMetrics) -> None:
     assert combine([metrics]) == combine([metrics, TaskMetrics()]) == metrics
     assert combine([]) == TaskMetrics()
+
+
+def test_of_memory_and_difference_the_largest_counts() -> None:
+    total = combine([TaskMetrics(peak_memory_mb=80.0, golden_difference=0.1), TaskMetrics(peak_memory_mb=90.0)])
+
+    assert (total.peak_memory_mb, total.golden_difference) == (90.0, 0.1)
 
 
 def test_combining_leaves_its_parts_alone() -> None:

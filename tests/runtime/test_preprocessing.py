@@ -8,7 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_onnx_provider.exceptions import BadInputError
-from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
+from airflow_onnx_provider.runtime.preprocessing import (
+    ImagePreprocessing,
+    TokenPreprocessing,
+    preprocessing_from_dict,
+)
 
 numbers = st.floats(-1e3, 1e3)
 preprocessings = st.builds(
@@ -22,9 +26,42 @@ preprocessings = st.builds(
 )
 
 
-@given(preprocessings)
-def test_json_there_and_back(preprocessing: ImagePreprocessing) -> None:
-    assert ImagePreprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing
+tokens = st.builds(
+    TokenPreprocessing,
+    input_ids=st.text(max_size=9),
+    attention_mask=st.none() | st.text(max_size=9),
+    max_length=st.integers(1, 8192),
+    pad_id=st.integers(0, 10**5),
+)
+
+
+@given(preprocessings | tokens)
+def test_json_there_and_back(preprocessing: ImagePreprocessing | TokenPreprocessing) -> None:
+    assert preprocessing_from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing
+
+
+def test_tokens_have_a_mask_only_if_the_model_takes_one() -> None:
+    assert preprocessing_from_dict({"kind": "tokens", "input_ids": "ids"}) == TokenPreprocessing("ids", None, 512, 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, r"tokens need input_ids and know \['attention_mask', 'input_ids', 'max_length', 'pad_id'\], got \[\]"),
+        ({"input_ids": "ids", "padding": 1}, r"got \['input_ids', 'padding'\]"),
+        ({"input_ids": "ids", "max_length": 0}, r"max_length must be positive, got 0"),
+        ({"input_ids": "ids", "max_length": "long"}, r"max_length"),
+        ({"input_ids": "ids", "pad_id": None}, r"pad_id"),
+    ],
+)
+def test_a_bad_field_of_tokens_is_refused_by_name(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInputError, match=f"preprocessing: .*{message}"):
+        preprocessing_from_dict({"kind": "tokens", **fields})
+
+
+def test_another_kind_is_refused() -> None:
+    with pytest.raises(BadInputError, match="preprocessing"):
+        preprocessing_from_dict({"kind": "sound", "height": 4, "width": 4})
 
 
 def test_what_is_not_given_leaves_the_picture_as_it_is() -> None:

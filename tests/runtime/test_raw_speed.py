@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from airflow_onnx_provider.exceptions import BadInputError
-from airflow_onnx_provider.runtime import raw_speed
 from airflow_onnx_provider.runtime.manifest import ModelManifest
+from airflow_onnx_provider.runtime.profile import ExecutionProfile
 from airflow_onnx_provider.runtime.raw_speed import images_per_second, measure_in_child
 from airflow_onnx_provider.runtime.session import LoadedModel
 from tests.runtime.tiny import plain_picture
@@ -23,31 +27,55 @@ def pictures(tmp_path: Path) -> list[str]:
     return [*map(str, paths), str(tmp_path / "empty.png"), str(tmp_path / "missing.png")]
 
 
+class Counted(LoadedModel):
+    """A model that counts the rows it is given."""
+
+    rows = 0
+
+    def __init__(self, model: LoadedModel, batch_size: int) -> None:
+        super().__init__(model.manifest, model.session, ExecutionProfile(batch_size=batch_size))
+
+    def run(self, batch: np.ndarray) -> Any:
+        self.__dict__["rows"] = self.rows + len(batch)  # the class is frozen
+        return super().run(batch)
+
+
 def test_pictures_a_second_of_a_plain_loop(pictures: list[str], model: LoadedModel) -> None:
     began = time.perf_counter()
-    rate = images_per_second(pictures, model, batch_size=4)
+    rate = images_per_second(pictures, model)
 
     assert rate >= len(pictures) / (time.perf_counter() - began)
 
 
 def test_no_pictures_have_no_speed(model: LoadedModel) -> None:
-    assert images_per_second([], model, batch_size=4) == 0.0
+    assert images_per_second([], model) == 0.0
 
 
-def test_a_long_day_is_cut_short(pictures: list[str], model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raw_speed, "MAX_SECONDS", 0.05)
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_every_picture_is_scored_whatever_the_batch(pictures: list[str], model: LoadedModel, batch_size: int) -> None:
+    scored = Counted(model, batch_size)
+    images_per_second(pictures, scored)
+
+    assert scored.rows == math.ceil(20 / batch_size) * batch_size
+
+
+def test_pictures_may_be_given_as_bytes(model: LoadedModel) -> None:
+    assert images_per_second([plain_picture((1, 2, 3)), b"broken"], model) > 0
+
+
+def test_a_long_day_is_cut_short(pictures: list[str], model: LoadedModel) -> None:
     began = time.perf_counter()
 
-    assert images_per_second(pictures * 100_000, model, batch_size=4) > 0
+    assert images_per_second(itertools.cycle(pictures), model, max_seconds=0.05) > 0
     assert time.perf_counter() - began < 2
 
 
 def test_the_measurement_runs_in_a_process_of_its_own(pictures: list[str], version: Path) -> None:
     digest = ModelManifest.read(version).digest
 
-    assert measure_in_child(pictures, version, digest, threads=1, batch_size=4) > 0
+    assert measure_in_child(pictures, version, digest, ExecutionProfile(batch_size=4)) > 0
 
 
 def test_a_measurement_that_fails_gives_the_childs_own_error(pictures: list[str], version: Path) -> None:
     with pytest.raises(BadInputError, match="expected the model 000000000000…"):
-        measure_in_child(pictures, version, "0" * 64, threads=1, batch_size=4)
+        measure_in_child(pictures, version, "0" * 64, ExecutionProfile())

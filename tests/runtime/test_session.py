@@ -11,6 +11,7 @@ import pytest
 
 from airflow_onnx_provider.exceptions import BadInputError, DigestMismatchError, GoldenMismatchError
 from airflow_onnx_provider.runtime.manifest import MANIFEST_NAME, MODEL_NAME, ModelManifest, write_json
+from airflow_onnx_provider.runtime.profile import ExecutionProfile
 from airflow_onnx_provider.runtime.session import (
     LoadedModel,
     _require_one_build,
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("fresh_worker")
 
 
 def test_a_session_uses_the_cores_it_was_given_and_does_not_spin(version: Path) -> None:
-    session = open_session(version / MODEL_NAME, threads=2)
+    session = open_session(version / MODEL_NAME, ExecutionProfile(threads=2))
     options = session.get_session_options()
 
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
@@ -32,10 +33,9 @@ def test_a_session_uses_the_cores_it_was_given_and_does_not_spin(version: Path) 
     assert session.get_providers() == ["CPUExecutionProvider"]
 
 
-@pytest.mark.filterwarnings("ignore:Specified provider")
 def test_an_execution_provider_that_is_not_there_is_no_silent_fall_back(version: Path) -> None:
-    with pytest.raises(BadInputError, match="asked for ROCMExecutionProvider"):
-        open_session(version / MODEL_NAME, threads=1, provider="ROCMExecutionProvider")
+    with pytest.raises(BadInputError, match=r"asked for ROCMExecutionProvider, but this ONNX Runtime has only \['"):
+        open_session(version / MODEL_NAME, ExecutionProfile("ROCMExecutionProvider"))
 
 
 def test_importing_onnxruntime_leaves_nothing_in_the_users_home(tmp_path: Path) -> None:
@@ -60,26 +60,27 @@ print(os.environ["ORT_DISABLE_TELEMETRY"])
 
 def test_a_model_is_opened_proved_and_kept(version: Path) -> None:
     digest = ModelManifest.read(version).digest
-    model = load_model(version, digest, threads=1)
+    model = load_model(version, digest)
 
     assert model.run(np.zeros((2, 4, 4, 3), dtype=np.uint8)) == pytest.approx(np.full((2, 3), 1 / 3))
     assert 0 <= model.golden_difference <= 1e-5
     assert (model.input_name, model.output_name) == ("image", "scores")
-    assert load_model(version, digest, threads=1) is model
+    assert load_model(version, digest) is model
 
 
-def test_other_thread_counts_are_other_sessions(version: Path) -> None:
+def test_another_profile_is_another_session(version: Path) -> None:
     digest = ModelManifest.read(version).digest
-    one = load_model(version, digest, threads=1)
-    two = load_model(version, digest, threads=2)
+    one = load_model(version, digest)
+    two = load_model(version, digest, ExecutionProfile(threads=2))
 
     assert two is not one
+    assert load_model(version, digest, ExecutionProfile(threads=2)) is two
     assert two.session.get_session_options().intra_op_num_threads == 2
 
 
 def test_another_digest_than_the_expected_is_refused(version: Path) -> None:
     with pytest.raises(BadInputError, match=r"expected the model 000000000000…, but .* holds"):
-        load_model(version, "0" * 64, threads=1)
+        load_model(version, "0" * 64)
 
 
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_a_changed_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / MODEL_NAME).write_bytes((tmp_path / MODEL_NAME).read_bytes() + b"\0")
 
     with pytest.raises(DigestMismatchError, match="model.onnx is not the file that was recorded"):
-        load_model(tmp_path, digest, threads=1)
+        load_model(tmp_path, digest)
 
 
 def test_changed_golden_rows_are_refused(tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_changed_golden_rows_are_refused(tmp_path: Path) -> None:
     )
 
     with pytest.raises(DigestMismatchError, match=r"golden/\w+.npz"):
-        load_model(tmp_path, manifest.digest, threads=1)
+        load_model(tmp_path, manifest.digest)
 
 
 def test_a_model_that_was_never_validated_is_refused(tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_a_model_that_was_never_validated_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / MANIFEST_NAME, manifest.to_dict())
 
     with pytest.raises(BadInputError, match="was never validated.*Put an OnnxValidateOperator before inference"):
-        load_model(tmp_path, manifest.digest, threads=1)
+        load_model(tmp_path, manifest.digest)
 
 
 @pytest.mark.parametrize("wrong", [0.5, np.nan], ids=["off by a half", "not a number"])
@@ -117,25 +118,25 @@ def test_other_golden_answers_are_refused_with_the_numbers(tmp_path: Path, wrong
     write_golden(tmp_path, manifest, inputs, answers)
 
     with pytest.raises(GoldenMismatchError, match=r"differ by (0\.5|nan) on this machine \(accepted: 1e-05\)"):
-        load_model(tmp_path, manifest.digest, threads=1)
+        load_model(tmp_path, manifest.digest)
 
 
 def test_a_model_that_was_refused_is_not_kept(tmp_path: Path) -> None:
     manifest = write_version(tmp_path)
     write_golden(tmp_path, manifest, np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 3), np.float32))
     with pytest.raises(GoldenMismatchError):
-        load_model(tmp_path, manifest.digest, threads=1)
+        load_model(tmp_path, manifest.digest)
 
     write_json(tmp_path / MANIFEST_NAME, manifest.to_dict())
 
-    assert load_model(tmp_path, manifest.digest, threads=1).golden_difference <= 1e-5
+    assert load_model(tmp_path, manifest.digest).golden_difference <= 1e-5
 
 
 def test_a_model_that_takes_no_pictures_has_no_preprocessing(model: LoadedModel) -> None:
     tabular = replace(model, manifest=replace(model.manifest, preprocessing=None))
 
     with pytest.raises(BadInputError, match="has no image preprocessing"):
-        _ = tabular.preprocessing
+        _ = tabular.manifest.image_preprocessing
 
 
 def test_provenance_is_what_onnxruntime_says_of_itself(model: LoadedModel) -> None:

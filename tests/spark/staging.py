@@ -33,6 +33,7 @@ def a_manifest(run: str, layout: OutputLayout, **fields: Any) -> RunManifest:
         "raw_images_per_second": 40.0,
         "raw_share": 0.75,
         "golden_difference": 0.0,
+        "peak_memory_mb": 120.0,
         "runtimes": ("onnxruntime 1.31.1, CPUExecutionProvider",),
         "provenance": {"spark": "4.2.0"},
         "files": ("predictions/part-0.parquet", "quarantine/part-0.parquet"),

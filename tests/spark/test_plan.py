@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_onnx_provider.exceptions import BadInputError
+from airflow_onnx_provider.runtime.profile import PICTURES_PER_BATCH
 from airflow_onnx_provider.spark.plan import (
-    BATCH_SIZE,
     HAND_SET,
     MAX_ROWS_PER_TASK,
     MEMORY_OVERHEAD_FLOOR_MB,
@@ -24,7 +24,7 @@ MODEL = ModelFacts(size_bytes=25 * 2**20, images_per_second=250.0)
 LAPTOP = ClusterFacts("local[2]", slots=2)
 DAY = InputFacts(files=2_000, bytes=100_000_000)
 
-models = st.builds(ModelFacts, st.integers(1, 2**32), st.none() | st.floats(0.1, 1e5))
+models = st.builds(ModelFacts, st.integers(1, 2**32), st.none() | st.floats(0.1, 1e5), st.none() | st.integers(1, 512))
 days = st.builds(InputFacts, st.integers(0, 200_000_000), st.integers(0, 2**45))
 
 
@@ -35,7 +35,7 @@ def test_a_plan_for_a_laptop() -> None:
         "task_cpus": 1,
         "threads": 1,
         "slots": 2,
-        "batch_size": BATCH_SIZE,
+        "batch_size": PICTURES_PER_BATCH,
         "partitions": 6,
         "executor_memory_overhead_mb": MEMORY_OVERHEAD_FLOOR_MB,
     }
@@ -63,6 +63,13 @@ def test_the_table_shows_names_values_reasons_and_the_estimate() -> None:
     assert lines[4].split()[:2] == ["partitions", "6"]
     assert lines[4].endswith("3 waves over 2 slots")
     assert lines[-1] == "inference alone needs about 4.0 s; decoding comes on top"
+
+
+def test_a_measured_batch_size_is_planned() -> None:
+    chosen = plan(ModelFacts(2**20, 250.0, batch_size=16), LAPTOP, DAY)
+
+    assert chosen["batch_size"] == 16
+    assert "measured as the best on this type of CPU" in chosen.table()
 
 
 def test_an_unmeasured_model_gives_no_estimate() -> None:

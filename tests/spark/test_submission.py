@@ -5,12 +5,13 @@ import os
 import subprocess
 import sys
 import zipfile
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from airflow_onnx_provider.runtime.manifest import ModelManifest
+from airflow_onnx_provider.runtime.profile import ExecutionProfile, profile_named
 from airflow_onnx_provider.spark.plan import ClusterFacts, InputFacts, ModelFacts, plan
 from airflow_onnx_provider.spark.settings import MODEL_ARCHIVE, JobSettings
 from airflow_onnx_provider.spark.submission import SERIAL_GC, Submission, prepare
@@ -23,6 +24,9 @@ SETTINGS = JobSettings(
     output_path="/data/predictions",
     model={"model": "/models/colours/0123", "digest": "0123"},
     plan=plan(ModelFacts(2**20), ClusterFacts("local[2]", 2), InputFacts(1200, 10**8)).to_dict(),
+    profile=profile_named("cpu-throughput", decoder="scaled").to_dict(),
+    top_k=3,
+    raw=("scores",),
 )
 
 
@@ -58,12 +62,17 @@ def test_all_files_that_spark_submit_is_told_of_are_there(tmp_path: Path, model_
 def test_the_settings_travel_as_one_argument(tmp_path: Path, model_folder: Path) -> None:
     (argument,) = prepared(tmp_path, model_folder).arguments
 
-    assert JobSettings(**json.loads(argument)) == SETTINGS
-    assert json.loads(argument) == asdict(SETTINGS)
+    arrived = JobSettings(**json.loads(argument))
+    assert replace(arrived, raw=tuple(arrived.raw)) == SETTINGS
 
 
 def test_the_job_takes_its_numbers_from_the_plan() -> None:
-    assert (SETTINGS.slots, SETTINGS.threads, SETTINGS.batch_size, SETTINGS.partitions) == (2, 1, 8, 6)
+    assert (SETTINGS.slots, SETTINGS.partitions) == (2, 6)
+    assert (SETTINGS.execution.threads, SETTINGS.execution.batch_size) == (1, 8)
+
+
+def test_the_rest_of_the_profile_is_the_users() -> None:
+    assert SETTINGS.execution == ExecutionProfile(batch_size=8, decoder="scaled")
 
 
 def test_the_archive_is_a_whole_model_version(tmp_path: Path, model_folder: Path) -> None:
