@@ -155,7 +155,12 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         with store.local(address) as folder:
             best = manifest.best_speed(cpu_type()) or {}
             size = (folder / MODEL_NAME).stat().st_size
-            facts = ModelFacts(size, best.get("images_per_second"), best.get("batch"))
+            facts = ModelFacts(
+                size,
+                images_per_second=best["images_per_second"] / best["threads"] if best else None,
+                decode_included=best.get("decode_included", False),
+                batch_size=best["batch"] if "decoder" in best else None,  # quantisation measures one size only
+            )
             inputs = InputFacts(len(listing.keys), listing.bytes)
             profile = profile_of(self.profile)
             sizing = {**_sizes_of(profile), **{k: int(number(v, k)) for k, v in (self.sizing or {}).items()}}

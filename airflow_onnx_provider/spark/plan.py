@@ -25,12 +25,14 @@ class ModelFacts:
     """What the planner knows of the model.
 
     :param size_bytes: of ``model.onnx``
-    :param images_per_second: measured on one thread without decoding, or None if never measured
-    :param batch_size: rows of a batch that were measured as the best, or None if never measured
+    :param images_per_second: measured on one thread, or None if never measured
+    :param decode_included: whether that measurement decoded pictures too
+    :param batch_size: rows of a batch that were measured as the best of several, or None
     """
 
     size_bytes: int
     images_per_second: float | None = None
+    decode_included: bool = False
     batch_size: int | None = None
 
 
@@ -76,11 +78,13 @@ class Plan:
     """All decisions of one run.
 
     :param decisions: in the order in which they were made
-    :param estimate_seconds: a lower bound of the scoring time (inference alone), or None without a measurement
+    :param estimate_seconds: of the scoring time, or None without a measurement
+    :param estimate_of: what the measurement covers, in words
     """
 
     decisions: tuple[Decision, ...]
     estimate_seconds: float | None
+    estimate_of: str = "inference alone, without decoding"
 
     def __getitem__(self, name: str) -> int:
         return next(decision.value for decision in self.decisions if decision.name == name)
@@ -99,7 +103,7 @@ class Plan:
         value = max(len(str(decision.value)) for decision in self.decisions)
         lines = [f"{one.name:<{name}}  {one.value:>{value}}  {one.reason}" for one in self.decisions]
         if self.estimate_seconds is not None:
-            lines.append(f"inference alone needs about {self.estimate_seconds:.1f} s; decoding comes on top")
+            lines.append(f"estimate: {self.estimate_seconds:.1f} s for {self.estimate_of}")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,7 +157,8 @@ def plan(model: ModelFacts, cluster: ClusterFacts, rows: InputFacts, hand_set: M
     estimate = None
     if model.images_per_second:
         estimate = rows.files / (model.images_per_second * slots)
-    return Plan(tuple(decisions), estimate)
+    covers = {"estimate_of": "decoding and inference"} if model.decode_included else {}
+    return Plan(tuple(decisions), estimate, **covers)
 
 
 def _slots(cluster: ClusterFacts, task_cpus: int, given: Mapping[str, int]) -> tuple[int, str]:

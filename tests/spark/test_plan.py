@@ -62,7 +62,7 @@ def test_the_table_shows_names_values_reasons_and_the_estimate() -> None:
 
     assert lines[4].split()[:2] == ["partitions", "6"]
     assert lines[4].endswith("3 waves over 2 slots")
-    assert lines[-1] == "inference alone needs about 4.0 s; decoding comes on top"
+    assert lines[-1] == "estimate: 4.0 s for inference alone, without decoding"
 
 
 def test_a_measured_batch_size_is_planned() -> None:
@@ -76,7 +76,7 @@ def test_an_unmeasured_model_gives_no_estimate() -> None:
     chosen = plan(ModelFacts(size_bytes=1), LAPTOP, DAY)
 
     assert chosen.to_dict()["estimate_seconds"] is None
-    assert "inference alone" not in chosen.table()
+    assert "estimate" not in chosen.table()
 
 
 @given(models, st.integers(1, 10_000), days, st.integers(1, 64), st.integers(1, 64))
