@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from airflow_onnx_provider.runtime.manifest import ModelManifest, TensorSpec
 from airflow_onnx_provider.runtime.metrics import TaskMetrics
 from airflow_onnx_provider.runtime.pictures import PictureFeed
 from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing, TokenPreprocessing
-from airflow_onnx_provider.runtime.profile import ROWS_PER_BATCH, ExecutionProfile
+from airflow_onnx_provider.runtime.profile import BYTES_PER_BATCH, ROWS_PER_BATCH, ExecutionProfile
 from airflow_onnx_provider.runtime.tensors import NUMPY_TYPES, read_tensor, require_feedable
 
 InputColumns = Mapping[str, tuple[str, ...]]
@@ -104,7 +105,7 @@ def feed(
     columns: InputColumns,
     profile: ExecutionProfile,
     metrics: TaskMetrics,
-) -> Iterator[Event]:
+) -> Generator[Event]:
     """Turn rows into model batches. Every row of an Arrow batch ends up in one model batch or as one fault.
 
     :param columns: as :func:`input_columns` gave them
@@ -145,7 +146,9 @@ def _feed_tensors(
 ) -> Iterator[Event]:
     shapes = {spec.name: tuple(int(axis) for axis in spec.shape[1:]) for spec in manifest.inputs}
     dtypes = {spec.name: NUMPY_TYPES[spec.type] for spec in manifest.inputs}
-    rebatcher = Rebatcher(profile.batch_size or ROWS_PER_BATCH, shapes, dtypes, BUFFERS)
+    row_bytes = sum(math.prod(shape) * dtypes[name].itemsize for name, shape in shapes.items())
+    size = profile.batch_size or max(1, min(ROWS_PER_BATCH, BYTES_PER_BATCH // max(1, row_bytes)))
+    rebatcher = Rebatcher(size, shapes, dtypes, BUFFERS)
     first = 0
     for batch in batches:
         yield batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 _END = object()
 
 
-def ahead(source: Iterator[Item]) -> Iterator[Item]:
+def ahead(source: Iterator[Item]) -> Generator[Item]:
     """The items of ``source``, made in another thread: one is ready while the last one is being used.
 
     An error of ``source`` is raised here, in its place. When this iterator is closed early the thread stops at its

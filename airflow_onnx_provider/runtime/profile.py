@@ -25,6 +25,9 @@ the cost per call low for small networks too."""
 ROWS_PER_BATCH = 1024
 """Rows of plain columns are small, so the cost of the call itself decides."""
 
+BYTES_PER_BATCH = 1 << 20
+"""Tensors with large rows, such as decoded pictures, get batches of fewer rows than :data:`ROWS_PER_BATCH`."""
+
 
 TOKENS_PER_BATCH = 1024
 """A small text encoder on one thread does 1,400 texts/s at 512 or 1,024 tokens, 1,240 at 4,096, 1,090 at 8,192: small
@@ -36,9 +39,10 @@ class ExecutionProfile:
     """One way to run a model in one worker process.
 
     :param provider: ONNX Runtime's execution provider; no other one may take its place
-    :param provider_options: pairs of option and value, as ONNX Runtime documents them for the provider
+    :param provider_options: option to value, as ONNX Runtime documents them for the provider
     :param threads: cores that one ``session.run`` uses
-    :param batch_size: rows of one ``session.run``; None: :data:`PICTURES_PER_BATCH` or :data:`ROWS_PER_BATCH`
+    :param batch_size: rows of one ``session.run``; None: :data:`PICTURES_PER_BATCH`, or as many rows as
+        :data:`ROWS_PER_BATCH` and :data:`BYTES_PER_BATCH` allow
     :param token_budget: most tokens of one ``session.run``, padding included, for models that take token arrays
     :param decode_threads: threads that read and decode beside inference; 0: inference waits for them
     :param decoder: ``full``, or ``scaled``: large JPEGs are decoded at a fraction of their size, if the model's golden
@@ -47,7 +51,7 @@ class ExecutionProfile:
     """
 
     provider: str = CPU
-    provider_options: tuple[tuple[str, str], ...] = ()
+    provider_options: Mapping[str, str] | tuple[tuple[str, str], ...] = ()
     threads: int = 1
     batch_size: int | None = None
     token_budget: int = TOKENS_PER_BATCH
@@ -56,6 +60,9 @@ class ExecutionProfile:
     arena: bool = True
 
     def __post_init__(self) -> None:
+        if isinstance(self.provider_options, Mapping):  # a mapping could not be part of a key
+            pairs = tuple(sorted((str(name), str(value)) for name, value in self.provider_options.items()))
+            object.__setattr__(self, "provider_options", pairs)
         least = {"threads": 1, "batch_size": 1, "token_budget": 1, "decode_threads": 0}
         given = {name: getattr(self, name) for name in least if (name, getattr(self, name)) != ("batch_size", None)}
         if wrong := {name: value for name, value in given.items() if type(value) is not int or value < least[name]}:
@@ -88,12 +95,7 @@ class ExecutionProfile:
         """
         if unknown := sorted(set(fields) - set(self.__dataclass_fields__)):
             raise BadInputError(f"profile: unknown {unknown}; it has {sorted(self.__dataclass_fields__)}")
-        given = dict(fields)
-        if "provider_options" in given:
-            given["provider_options"] = tuple(
-                sorted((str(k), str(v)) for k, v in dict(given["provider_options"]).items())
-            )
-        return replace(self, **given)
+        return replace(self, **fields)
 
 
 def profile_named(name: str, **fields: Any) -> ExecutionProfile:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import TypeVar
 
 import numpy as np
@@ -45,15 +46,16 @@ def score_rows(
     started = time.perf_counter()
     outcomes = Outcomes(kept, answers)
     events = feed(batches, model.manifest, columns, model.profile, metrics)
-    for event in _timed(ahead(events) if model.profile.decode_threads else events, metrics):
-        match event:
-            case Batch():
-                _score(event, model, outcomes, answers, metrics)
-            case Fault():
-                outcomes.quarantine(event.row, event.error)
-            case _:
-                outcomes.arrive(event)
-        yield from outcomes.finished()
+    with closing(ahead(events) if model.profile.decode_threads else events) as coming:
+        for event in _timed(coming, metrics):
+            match event:
+                case Batch():
+                    _score(event, model, outcomes, answers, metrics)
+                case Fault():
+                    outcomes.quarantine(event.row, event.error)
+                case _:
+                    outcomes.arrive(event)
+            yield from outcomes.finished()
     if not model.profile.decode_threads:  # the wait was for this thread's own work; files are read by several
         metrics.wait_seconds = max(0.0, metrics.wait_seconds - metrics.read_seconds - metrics.decode_seconds)
     metrics.wall_seconds += time.perf_counter() - started

@@ -22,6 +22,8 @@ from airflow_onnx_provider.runtime.profile import ExecutionProfile, profile_name
 from airflow_onnx_provider.runtime.scorer import score_rows
 from airflow_onnx_provider.runtime.session import load_model
 
+_Given = str | Sequence[str] | Mapping[str, str | Sequence[str]]
+
 BOUNDS = {
     "spark.sql.execution.arrow.maxBytesPerBatch": "8m",
     "spark.sql.parquet.columnarReaderBatchSize": "256",
@@ -34,7 +36,7 @@ def score(
     model: str | Path,
     *,
     key: str | Sequence[str],
-    input: str | Sequence[str] | Mapping[str, str | Sequence[str]],  # noqa: A002
+    input: _Given,  # noqa: A002
     profile: str | ExecutionProfile = "cpu-throughput",
     top_k: int = 0,
     raw: Sequence[str] = (),
@@ -43,8 +45,8 @@ def score(
 
     A row that cannot be read, decoded or scored is given back with its reason; it never ends the job. The workers must
     see the model's folder, and files that the rows name, under the same paths, and must be able to import this
-    package's ``runtime`` floor and onnxruntime. If a column holds bytes, the session's :data:`BOUNDS` are set, unless
-    you have set them yourself, so that memory stays flat.
+    package's ``runtime`` and ``spark`` floors and onnxruntime. If a column holds bytes, the session's :data:`BOUNDS`
+    are set, unless you have set them yourself, so that memory stays flat.
 
     :param df: a Spark DataFrame, streaming ones included
     :param model: folder of a validated model version
@@ -61,12 +63,7 @@ def score(
     from pyspark.sql.pandas.types import from_arrow_schema
 
     keys = _as_names(key)
-    if absent := sorted(set(keys) - set(df.columns)):
-        raise BadInputError(f"there is no key column {', '.join(absent)}; the data has {', '.join(df.columns)}")
-    names = dict.fromkeys([*keys, *_named_columns(input)])
-    if absent := sorted(set(names) - set(df.columns)):
-        raise BadInputError(f"there is no column {', '.join(absent)}; the data has {', '.join(df.columns)}")
-    named = df.select(*names)
+    named = df.select(*_needed(keys, input, df.columns))
     if any(kind == "binary" for _, kind in named.dtypes):
         for name, value in BOUNDS.items():
             if df.sparkSession.conf.get(name, None) is None:
@@ -81,7 +78,7 @@ def score_parquet(
     model: str | Path,
     *,
     key: str | Sequence[str],
-    input: str | Sequence[str] | Mapping[str, str | Sequence[str]],  # noqa: A002
+    input: _Given,  # noqa: A002
     partitions: int,
     profile: str | ExecutionProfile = "cpu-throughput",
     top_k: int = 0,
@@ -100,17 +97,20 @@ def score_parquet(
     files = [str(Path(path).absolute()) for path in paths]
     if not files:
         raise BadInputError("there is no Parquet file to score")
+    if partitions < 1:
+        raise BadInputError(f"partitions must be at least 1, got {partitions}")
     keys = _as_names(key)
-    task = _Scoring.of(model, pq.read_schema(files[0]), keys=keys, given=input, profile=profile, top_k=top_k, raw=raw)
-    names = list(dict.fromkeys([*keys, *_named_columns(input)]))
+    schema = pq.read_schema(files[0])
+    names = _needed(keys, input, schema.names)
+    task = _Scoring.of(model, schema, keys=keys, given=input, profile=profile, top_k=top_k, raw=raw)
     hands = dealt(row_groups(files), partitions)
 
     def read_and_score(numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         mine = [group for batch in numbers for number in batch.column(0).to_pylist() for group in hands[number]]
         yield from task(read_row_groups(mine, names))
 
-    schema = from_arrow_schema(task.schema, prefer_timestamp_ntz=True)
-    return spark.range(0, partitions, 1, partitions).mapInArrow(read_and_score, schema)
+    slots = spark.range(0, partitions, 1, partitions)
+    return slots.mapInArrow(read_and_score, from_arrow_schema(task.schema, prefer_timestamp_ntz=True))
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class _Scoring:
         schema: pa.Schema,
         *,
         keys: Sequence[str],
-        given: Any,
+        given: _Given,
         profile: str | ExecutionProfile,
         top_k: int,
         raw: Sequence[str],
@@ -172,6 +172,10 @@ def _as_names(given: str | Sequence[str]) -> list[str]:
     return [given] if isinstance(given, str) else list(given)
 
 
-def _named_columns(given: str | Sequence[str] | Mapping[str, str | Sequence[str]]) -> list[str]:
+def _needed(keys: Sequence[str], given: _Given, present: Sequence[str]) -> list[str]:
+    """The columns that are used, each once, if all are there."""
     parts = list(given.values()) if isinstance(given, Mapping) else [given]
-    return [name for part in parts for name in _as_names(part)]
+    names = list(dict.fromkeys([*keys, *(name for part in parts for name in _as_names(part))]))
+    if absent := sorted(set(names) - set(present)):
+        raise BadInputError(f"there is no column {', '.join(absent)}; the data has {', '.join(present)}")
+    return names

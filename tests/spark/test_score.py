@@ -224,7 +224,7 @@ def test_a_column_may_be_key_and_input(spark: Any, offers: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"key": "nobody"}, "there is no key column nobody; the data has id, f, label"),
+        ({"key": "nobody"}, "there is no column nobody; the data has id, f, label"),
         ({"input": "nothing"}, "there is no column nothing; the data has id, f, label"),
         ({"input": "id"}, r"the column id is bigint, but the input features: float \[batch, 3\] takes"),
         ({"input": {"other": "f"}}, r"has the inputs \['features'\], but columns for \['other'\]"),
