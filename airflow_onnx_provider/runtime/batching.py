@@ -53,8 +53,8 @@ class Rebatcher:
     """Cuts tensors of any number of rows into batches of exactly ``size`` rows.
 
     Where a whole batch lies within one tensor it is a view of it. What lies across is copied into one of a few
-    preallocated buffers, which are used in turn. ONNX Runtime's arena keeps the largest shape that it has seen, so a
-    tail is padded with what its buffer held before, and the answers to the padding are cut off.
+    preallocated buffers, which are used in turn. ONNX Runtime's arena keeps the largest shape that it has seen, so no
+    batch is ever larger than the others.
 
     :param size: rows of a batch
     :param shapes: model input to the shape of one row
@@ -102,10 +102,16 @@ class Rebatcher:
                 yield from self._copy({name: values[start:stop] for name, values in tensors.items()}, first_row + start)
             start = stop
 
-    def rest(self) -> Iterator[Batch]:
-        """The last batch, padded, if any row is left."""
+    def rest(self, *, constant_shape: bool) -> Iterator[Batch]:
+        """The last batch, if any row is left.
+
+        :param constant_shape: fill it up with what its buffer held before, whose answers are to be cut off, because the
+            execution provider prepares itself anew for every shape; the CPU would only compute them in vain
+        """
         if self._held:
-            yield self._take()
+            last = self._take()
+            kept = None if constant_shape else len(last.rows)
+            yield Batch({name: values[:kept] for name, values in last.feeds.items()}, last.rows)
 
     def _copy(self, tensors: Mapping[str, NDArray[Any]], first_row: int) -> Iterator[Batch]:
         rows = len(next(iter(tensors.values())))

@@ -168,7 +168,7 @@ def _feed_tensors(
         elif batch.num_rows:
             yield from rebatcher.add(tensors, first)
         first += batch.num_rows
-    yield from rebatcher.rest()
+    yield from rebatcher.rest(constant_shape=profile.constant_shape)
 
 
 def _runs_without(left_out: Sequence[int], rows: int) -> Iterator[tuple[int, int]]:

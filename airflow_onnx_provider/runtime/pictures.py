@@ -50,7 +50,7 @@ class PictureFeed:
                 for start, part in parts:
                     yield from self._decode(part, first + start, pool)
                 first += batch.num_rows
-            yield from self._rebatcher.rest()
+            yield from self._rebatcher.rest(constant_shape=self._profile.constant_shape)
 
     def _decode(self, part: Sequence[Any], first: int, pool: ThreadPoolExecutor | None) -> Iterator[Event]:
         before = time.perf_counter()

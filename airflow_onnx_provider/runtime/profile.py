@@ -76,6 +76,11 @@ class ExecutionProfile:
         chain: list[Any] = [(self.provider, dict(self.provider_options))]
         return [*chain, "CUDAExecutionProvider"] if self.provider == "TensorrtExecutionProvider" else chain
 
+    @property
+    def constant_shape(self) -> bool:
+        """Whether every batch must have the same shape, the last one of a task too."""
+        return self.provider != CPU
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
         return {**asdict(self), "provider_options": dict(self.provider_options)}

@@ -46,7 +46,7 @@ def images_per_second(pictures: Iterable[str | bytes], model: LoadedModel, max_s
         done += 1
         if time.perf_counter() - started > max_seconds:
             break
-    for batch in rebatcher.rest():
+    for batch in rebatcher.rest(constant_shape=model.profile.constant_shape):
         model.run(batch.feeds[name])
     return done / (time.perf_counter() - started) if done else 0.0
 

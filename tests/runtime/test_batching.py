@@ -47,12 +47,12 @@ def test_every_row_leaves_once_in_order_with_its_own_values(counts: list[int], s
             assert len(batch.rows) == size
             left += content(batch)
         first += count
-    for batch in batcher.rest():
+    for batch in batcher.rest(constant_shape=True):
         assert {name: values.shape for name, values in batch.feeds.items()} == {"pair": (size, 2), "name": (size,)}
         left += content(batch)
 
     assert left == expected(range(first))
-    assert list(batcher.rest()) == []
+    assert list(batcher.rest(constant_shape=True)) == []
 
 
 @given(st.lists(st.booleans() | st.integers(0, 12), max_size=20), sizes)
@@ -75,7 +75,7 @@ def test_single_rows_and_tensors_may_be_mixed(steps: list[bool | int], size: int
                 take(batch)
         good += range(row, row + count) if step is not False else []
         row += count
-    for batch in batcher.rest():
+    for batch in batcher.rest(constant_shape=True):
         take(batch)
 
     assert left == [(row, [row, -row]) for row in good]
@@ -103,10 +103,19 @@ def test_as_many_batches_as_there_are_buffers_keep_their_content(buffers: int) -
                 assert content(each) == expected(each.rows.tolist())
 
 
-def test_the_tail_is_padded_to_the_same_shape() -> None:
+def test_the_tail_is_short_where_shapes_may_change() -> None:
+    batcher = rebatcher(4)
+    list(batcher.add(tensors(range(6)), 0))
+    (batch,) = batcher.rest(constant_shape=False)
+
+    assert content(batch) == expected([4, 5])
+    assert {len(values) for values in batch.feeds.values()} == {2}
+
+
+def test_the_tail_is_padded_where_shapes_must_not_change() -> None:
     batcher = rebatcher(4)
     list(batcher.add(tensors(range(1)), 0))
-    (batch,) = batcher.rest()
+    (batch,) = batcher.rest(constant_shape=True)
 
     assert batch.rows.tolist() == [0]
     assert batch.feeds["pair"].tolist() == [[0, 0]] * 4
@@ -117,7 +126,7 @@ def test_tensors_without_rows_give_nothing() -> None:
     batcher = rebatcher(2)
 
     assert list(batcher.add(tensors(()), 0)) == []
-    assert list(batcher.rest()) == []
+    assert list(batcher.rest(constant_shape=True)) == []
 
 
 lengths = st.lists(st.integers(1, 70), max_size=60)
