@@ -1,12 +1,13 @@
-# Everything runs in .venv and leaves its data in .demo; both are ignored by git.
+# Everything runs in .venv and leaves its data in .demo and .bench; all are ignored by git.
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH := .bench/venv
 # The newest supported Python that is on the PATH; choose another with `make PYTHON=python3.12 …`.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test lint airflow java clean
+.PHONY: demo test lint bench bench-quick airflow java clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY) java  ## the whole daily job on real pictures, about five minutes
@@ -20,6 +21,12 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(BENCH)/.ready java  ## this product, its peers and the limit in one run, about 40 minutes
+	$(BENCH)/bin/python -m benchmarks
+
+bench-quick: $(BENCH)/.ready java  ## the same on less
+	$(BENCH)/bin/python -m benchmarks --quick
 
 airflow: $(READY) java  ## a full Airflow with the reference DAG; Ctrl-C ends it
 	@$(BIN)/python -m demo.ui
@@ -36,5 +43,13 @@ $(READY): pyproject.toml constraints.txt
 		|| $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,tensorflow,spark]' --group dev
 	@touch $@
 
+# The peers need other versions of some libraries than Airflow has.
+$(BENCH)/.ready: $(READY) constraints.txt benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	grep -vE '^(cachetools|importlib-metadata)==' constraints.txt > .bench/constraints.txt
+	$(BIN)/uv pip install --quiet --python $(BENCH)/bin/python -c .bench/constraints.txt -r benchmarks/requirements.txt \
+		|| $(BENCH)/bin/python -m pip install --quiet -c .bench/constraints.txt -r benchmarks/requirements.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .demo
+	rm -rf $(VENV) .demo .bench
