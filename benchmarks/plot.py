@@ -11,6 +11,8 @@ from benchmarks.ways import TITLES
 from benchmarks.works import WORKS
 
 PRODUCT, PEER = "#1f6fb2", "#b8bec6"
+RIGHT_OF_LIMIT = 1.03
+"""Where a bar's numbers stand, clear of the line at 100 %."""
 
 
 def draw(turns: Sequence[Turn], title: str, target: Path) -> None:
@@ -41,7 +43,8 @@ def draw(turns: Sequence[Turn], title: str, target: Path) -> None:
             panel.barh(place, part.median, color=PRODUCT if way.startswith("product") else PEER)
             panel.plot([part.least, part.most], [place, place], color="black", linewidth=1)
             rate = Spread.of([warm_rate(turn) for turn in cell]).median
-            panel.text(max(part.most, part.median) + 0.015, place, f"{part.median:.0%}  ({rate:,.0f}/s)", va="center")
+            beside = max(part.most, RIGHT_OF_LIMIT)
+            panel.text(beside, place, f"{part.median:.0%}  ({rate:,.0f}/s)", va="center")
         panel.set_yticks(range(len(ways)), [TITLES[way] for way in ways])
         panel.invert_yaxis()
         panel.axvline(1, color="black", linestyle=":")
@@ -52,7 +55,8 @@ def draw(turns: Sequence[Turn], title: str, target: Path) -> None:
         "share of the limit: the same decode and model in plain processes (warm, median and range)"
     )
     panels[-1, 0].xaxis.set_major_formatter("{x:.0%}")
-    panels[-1, 0].set_xlim(left=0)
+    panels[-1, 0].set_xticks([tick / 5 for tick in range(6)])
+    panels[-1, 0].set_xlim(0, 1.3)
     figure.suptitle(title)
     figure.savefig(target, dpi=130)
     plt.close(figure)

@@ -77,6 +77,7 @@ ARROW_ROWS = {SMALL.name: 128, LARGE.name: 16, TABLE.name: 10_000, TEXTS.name: 1
 """Pictures are large, so their Arrow batches are cut short for every way alike; 10,000 is Spark's default."""
 
 _THREE = ("limit", "product", "predict_batch_udf")
+_SPARK = ("product", "predict_batch_udf", "pandas_udf", "mlflow")
 
 WORKS = (
     Work(
@@ -84,13 +85,23 @@ WORKS = (
         "MobileNetV2 fp32, photographs 500 x 375",
         "mobilenet",
         SMALL,
-        {**dict.fromkeys((*_THREE, "mlflow"), 16), "pandas_udf": 8, "ray": 4},
+        {**dict.fromkeys((*_THREE, "product-parquet", "mlflow"), 16), "pandas_udf": 8, "ray": 4},
     ),
     Work(
-        "mobilenet-int8", "MobileNetV2 int8, photographs 500 x 375", "mobilenet-int8", SMALL, dict.fromkeys(_THREE, 16)
+        "mobilenet-int8",
+        "MobileNetV2 int8, photographs 500 x 375",
+        "mobilenet-int8",
+        SMALL,
+        dict.fromkeys((*_THREE, "product-parquet"), 16),
     ),
-    Work("resnet", "ResNet50 fp32, photographs 500 x 375", "resnet", SMALL, dict.fromkeys(_THREE, 4)),
-    Work("resnet-int8", "ResNet50 int8, photographs 500 x 375", "resnet-int8", SMALL, dict.fromkeys(_THREE, 8)),
+    Work("resnet", "ResNet50 fp32, photographs 500 x 375", "resnet", SMALL, dict.fromkeys(("limit", "product"), 4)),
+    Work(
+        "resnet-int8",
+        "ResNet50 int8, photographs 500 x 375",
+        "resnet-int8",
+        SMALL,
+        dict.fromkeys(("limit", "product"), 8),
+    ),
     Work(
         "large",
         "MobileNetV2 fp32, photographs 4,000 x 3,000",
@@ -105,7 +116,7 @@ WORKS = (
         "Network on 100 float columns",
         "table",
         TABLE,
-        dict.fromkeys((*_THREE, "product-parquet", "pandas_udf", "mlflow"), 16),
+        {"limit": 16, "product-parquet": 16, **dict.fromkeys(_SPARK, 4)},
     ),
-    Work("texts", "Small text encoder on token arrays", "encoder", TEXTS, {"limit": 8, "product": 8, "fixed": 4}),
+    Work("texts", "Small text encoder on token arrays", "encoder", TEXTS, {"limit": 8, "product": 8, "fixed": 2}),
 )
