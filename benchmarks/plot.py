@@ -27,7 +27,7 @@ def draw(turns: Sequence[Turn], title: str, target: Path) -> None:
     figure, panels = plt.subplots(
         len(works),
         1,
-        figsize=(9, 0.9 * len(works) + 0.32 * sum(map(len, bars))),
+        figsize=(9, 1.1 * len(works) + 0.4 * sum(map(len, bars))),
         sharex=True,
         squeeze=False,
         height_ratios=[len(ways) + 0.6 for ways in bars],

@@ -23,7 +23,7 @@ from airflow_onnx_provider.runtime.batching import (
 )
 from airflow_onnx_provider.runtime.manifest import ModelManifest, TensorSpec
 from airflow_onnx_provider.runtime.metrics import TaskMetrics
-from airflow_onnx_provider.runtime.pictures import PictureFeed
+from airflow_onnx_provider.runtime.pictures import PictureFeed, is_text
 from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing, TokenPreprocessing
 from airflow_onnx_provider.runtime.profile import BYTES_PER_BATCH, ROWS_PER_BATCH, ExecutionProfile
 from airflow_onnx_provider.runtime.tensors import NUMPY_TYPES, read_tensor, require_feedable
@@ -76,7 +76,7 @@ def _require_tokens(manifest: ModelManifest, pre: TokenPreprocessing) -> None:
 
 def _require_fits(manifest: ModelManifest, spec: TensorSpec, columns: Mapping[str, pa.DataType], pre: Any) -> None:
     ((name, kind), *more) = columns.items()
-    if isinstance(pre, ImagePreprocessing) and not more and (_is_text(kind) or _is_bytes(kind)):
+    if isinstance(pre, ImagePreprocessing) and not more and (is_text(kind) or _is_bytes(kind)):
         if len(manifest.inputs) > 1 or (spec.type, spec.shape[1:]) != ("uint8", pre.shape):
             found = ", ".join(f"{one.name}: {one.type} {list(one.shape)}" for one in manifest.inputs)
             raise BadInputError(
@@ -89,10 +89,6 @@ def _require_fits(manifest: ModelManifest, spec: TensorSpec, columns: Mapping[st
             raise BadInputError(f"column {name} is {kind}, but {spec.name} takes token ids: one column array<int>")
         return
     require_feedable(spec, columns)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -125,7 +121,7 @@ def feed(
     for first in (iterator := iter(batches)):
         kind = first.schema.field(next(iter(columns.values()))[0]).type
         every = _chain(first, iterator)
-        if isinstance(pre, ImagePreprocessing) and (_is_text(kind) or _is_bytes(kind)):
+        if isinstance(pre, ImagePreprocessing) and (is_text(kind) or _is_bytes(kind)):
             ((name, (column,)),) = columns.items()
             yield from PictureFeed(name, column, pre, profile, metrics).feed(every)
         else:

@@ -46,7 +46,7 @@ class PictureFeed:
             for batch in batches:
                 yield batch
                 column = batch.column(self._column)
-                parts = self._read(column, reader) if _is_text(column.type) else self._views(column)
+                parts = self._read(column, reader) if is_text(column.type) else self._views(column)
                 for start, part in parts:
                     yield from self._decode(part, first + start, pool)
                 first += batch.num_rows
@@ -97,7 +97,7 @@ class PictureFeed:
         return start, data
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
