@@ -12,7 +12,7 @@ from benchmarks.works import WORKS
 
 PRODUCT, PEER = "#1f6fb2", "#b8bec6"
 RIGHT_OF_LIMIT = 1.03
-"""Where a bar's numbers stand, clear of the line at 100 %."""
+"""Where a bar's numbers stand, clear of the line at 100 %; longer bars are cut off."""
 
 
 def draw(turns: Sequence[Turn], title: str, target: Path) -> None:
@@ -27,7 +27,7 @@ def draw(turns: Sequence[Turn], title: str, target: Path) -> None:
     figure, panels = plt.subplots(
         len(works),
         1,
-        figsize=(9, 1.1 * len(works) + 0.4 * sum(map(len, bars))),
+        figsize=(9, 0.8 * len(works) + 0.32 * sum(map(len, bars))),
         sharex=True,
         squeeze=False,
         height_ratios=[len(ways) + 0.6 for ways in bars],
@@ -43,8 +43,9 @@ def draw(turns: Sequence[Turn], title: str, target: Path) -> None:
             panel.barh(place, part.median, color=PRODUCT if way.startswith("product") else PEER)
             panel.plot([part.least, part.most], [place, place], color="black", linewidth=1)
             rate = Spread.of([warm_rate(turn) for turn in cell]).median
-            beside = max(part.most, RIGHT_OF_LIMIT)
-            panel.text(beside, place, f"{part.median:.0%}  ({rate:,.0f}/s)", va="center")
+            over = part.median > RIGHT_OF_LIMIT  # then the bar lies behind its numbers
+            numbers = f"{part.median:.0%}  ({rate:,.0f}/s)"
+            panel.text(RIGHT_OF_LIMIT, place, numbers, va="center", color="white" if over else "black")
         panel.set_yticks(range(len(ways)), [TITLES[way] for way in ways])
         panel.invert_yaxis()
         panel.axvline(1, color="black", linestyle=":")
