@@ -27,7 +27,7 @@ from airflow_onnx_provider.operators.model import ModelReference, address_of, nu
 from airflow_onnx_provider.partition import partition_of
 from airflow_onnx_provider.runtime.cpu import cpu_type
 from airflow_onnx_provider.runtime.manifest import MODEL_NAME, require_scorable
-from airflow_onnx_provider.runtime.profile import ExecutionProfile, profile_of
+from airflow_onnx_provider.runtime.profile import profile_of
 from airflow_onnx_provider.spark.layout import OutputLayout, local_path, new_run_name
 from airflow_onnx_provider.spark.plan import InputFacts, ModelFacts, plan
 from airflow_onnx_provider.spark.run_manifest import RunManifest, failure
@@ -153,17 +153,10 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         listing = list_partition(local_path(self.input_path, "input_path"), partition)
         layout.require_writable()
         with store.local(address) as folder:
-            best = manifest.best_speed(cpu_type()) or {}
-            size = (folder / MODEL_NAME).stat().st_size
-            facts = ModelFacts(
-                size,
-                images_per_second=best["images_per_second"] / best["threads"] if best else None,
-                decode_included=best.get("decode_included", False),
-                batch_size=best["batch"] if "decoder" in best else None,  # quantisation measures one size only
-            )
+            facts = ModelFacts.of((folder / MODEL_NAME).stat().st_size, manifest.best_speed(cpu_type()))
             inputs = InputFacts(len(listing.keys), listing.bytes)
             profile = profile_of(self.profile)
-            sizing = {**_sizes_of(profile), **{k: int(number(v, k)) for k, v in (self.sizing or {}).items()}}
+            sizing = {**profile.sizing, **{k: int(number(v, k)) for k, v in (self.sizing or {}).items()}}
             chosen = plan(facts, cluster, inputs, sizing)
             self.log.info("Plan for %s on %s:\n%s", listing.folder, cluster.master, chosen.table())
             settings = JobSettings(
@@ -224,9 +217,3 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         taken = inspect.signature(SparkSubmitHook.__init__).parameters
         arguments: dict[str, Any] = {name: held[name] for name in taken if name in held}
         return OnnxSparkSubmitHook(**{**arguments, "conn_id": self.conn_id})
-
-
-def _sizes_of(profile: ExecutionProfile) -> dict[str, int]:
-    """What a profile decides in the planner's place; a batch of another size than usual suits its provider."""
-    sizes = {"task_cpus": profile.threads, "threads": profile.threads} if profile.threads > 1 else {}
-    return {**sizes, **({"batch_size": profile.batch_size} if profile.batch_size else {})}

@@ -77,6 +77,12 @@ class ExecutionProfile:
         return [*chain, "CUDAExecutionProvider"] if self.provider == "TensorrtExecutionProvider" else chain
 
     @property
+    def sizing(self) -> dict[str, int]:
+        """What the profile decides in the planner's place: its own threads and batch suit its provider."""
+        sizes = {"task_cpus": self.threads, "threads": self.threads} if self.threads > 1 else {}
+        return {**sizes, **({"batch_size": self.batch_size} if self.batch_size else {})}
+
+    @property
     def constant_shape(self) -> bool:
         """Whether every batch must have the same shape, the last one of a task too."""
         return self.provider != CPU

@@ -35,6 +35,18 @@ class ModelFacts:
     decode_included: bool = False
     batch_size: int | None = None
 
+    @classmethod
+    def of(cls, size_bytes: int, best: Mapping[str, Any] | None) -> ModelFacts:
+        """From the fastest measurement that the model's manifest has for the CPU in question, if it has one."""
+        if best is None:
+            return cls(size_bytes)
+        return cls(
+            size_bytes,
+            images_per_second=best["images_per_second"] / best["threads"],
+            decode_included=best.get("decode_included", False),
+            batch_size=best["batch"] if "decoder" in best else None,  # quantisation measures one size only
+        )
+
 
 @dataclass(frozen=True)
 class ClusterFacts:

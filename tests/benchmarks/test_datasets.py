@@ -1,11 +1,9 @@
 import numpy as np
-import pytest
 
+from airflow_onnx_provider.runtime.session import open_session
 from benchmarks.datasets import MAX_TOKENS, _texts
 from benchmarks.networks import write_encoder, write_table_network
 from benchmarks.photographs import photograph
-
-onnxruntime = pytest.importorskip("onnxruntime")
 
 
 def test_a_photograph_is_the_same_for_the_same_number():
@@ -25,7 +23,7 @@ def test_texts_are_mostly_short():
 
 def test_the_encoder_pays_no_attention_to_padding(tmp_path):
     write_encoder(tmp_path / "encoder.onnx", layers=1)
-    session = onnxruntime.InferenceSession(tmp_path / "encoder.onnx")
+    session = open_session(tmp_path / "encoder.onnx")
     ids, mask = np.array([[5, 6, 7, 0, 0]]), np.array([[1, 1, 1, 0, 0]])
     (padded,) = session.run(None, {"input_ids": ids, "attention_mask": mask})
     (alone,) = session.run(None, {"input_ids": ids[:, :3], "attention_mask": mask[:, :3]})
@@ -34,7 +32,7 @@ def test_the_encoder_pays_no_attention_to_padding(tmp_path):
 
 def test_the_table_network_answers_with_more_than_one_class(tmp_path):
     write_table_network(tmp_path / "table.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "table.onnx")
+    session = open_session(tmp_path / "table.onnx")
     rows = np.random.default_rng(0).standard_normal((64, 100), dtype=np.float32)
     (scores,) = session.run(None, {"features": rows})
     assert len(set(scores.argmax(axis=1))) > 3

@@ -24,7 +24,13 @@ MODEL = ModelFacts(size_bytes=25 * 2**20, images_per_second=250.0)
 LAPTOP = ClusterFacts("local[2]", slots=2)
 DAY = InputFacts(files=2_000, bytes=100_000_000)
 
-models = st.builds(ModelFacts, st.integers(1, 2**32), st.none() | st.floats(0.1, 1e5), st.none() | st.integers(1, 512))
+models = st.builds(
+    ModelFacts,
+    st.integers(1, 2**32),
+    st.none() | st.floats(0.1, 1e5),
+    decode_included=st.booleans(),
+    batch_size=st.none() | st.integers(1, 512),
+)
 days = st.builds(InputFacts, st.integers(0, 200_000_000), st.integers(0, 2**45))
 
 
@@ -166,3 +172,14 @@ def test_a_hundred_and_twenty_million_pictures_are_planned_at_once() -> None:
     assert time.perf_counter() - began < 0.1
     assert chosen["partitions"] == 6_000
     assert chosen.estimate_seconds == pytest.approx(600)
+
+
+def test_what_was_measured_on_several_threads_counts_for_each_core() -> None:
+    best = {"images_per_second": 300.0, "threads": 2, "batch": 4, "decoder": "full", "decode_included": True}
+    assert ModelFacts.of(1_000, best) == ModelFacts(1_000, 150.0, decode_included=True, batch_size=4)
+
+
+def test_one_batch_size_alone_is_no_choice() -> None:
+    only = {"images_per_second": 300.0, "threads": 1, "batch": 8, "decode_included": False}
+    assert ModelFacts.of(1_000, only).batch_size is None
+    assert ModelFacts.of(1_000, None) == ModelFacts(1_000)
