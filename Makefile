@@ -25,7 +25,7 @@ lint: $(READY)
 bench: $(BENCH)/.ready java  ## this product, its peers and the limit in one run, about 40 minutes
 	$(BENCH)/bin/python -m benchmarks
 
-bench-quick: $(BENCH)/.ready java  ## the same on less
+bench-quick: $(BENCH)/.ready java  ## one round of three works on fewer rows, about four minutes
 	$(BENCH)/bin/python -m benchmarks --quick
 
 airflow: $(READY) java  ## a full Airflow with the reference DAG; Ctrl-C ends it

@@ -22,6 +22,9 @@ from benchmarks.works import WORKS, Work
 RESULTS = HOME / "results"
 PUBLISHED = REPOSITORY / "docs" / "benchmarks"
 ROUNDS, QUICK_ROUNDS = 5, 1
+QUICK_WORKS = ("mobilenet", "table", "texts")
+"""One of each kind: starting six ways costs more than scoring a few rows with them."""
+
 COLD_ROUNDS = {"mobilenet": 3}
 """Works whose ways are started anew more often than once, for a range of cold passes too."""
 
@@ -85,12 +88,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="This product beside its peers and the limit."
     )
-    parser.add_argument("--quick", action="store_true", help="the same ways and works on less")
-    parser.add_argument(
-        "--works", nargs="+", choices=names, default=names, metavar="WORK", help=f"only: {', '.join(names)}"
-    )
+    parser.add_argument("--quick", action="store_true", help=f"one round on fewer rows, by default {QUICK_WORKS}")
+    parser.add_argument("--works", nargs="+", choices=names, metavar="WORK", help=f"only: {', '.join(names)}")
     parser.add_argument("--publish", action="store_true", help="copy the results to docs/benchmarks/")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.works = arguments.works or (QUICK_WORKS if arguments.quick else names)
+    return arguments
 
 
 if __name__ == "__main__":
