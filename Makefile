@@ -7,7 +7,7 @@ BENCH := .bench/venv
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test lint bench bench-quick airflow java clean
+.PHONY: demo test test-faults lint bench bench-quick airflow java clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY) java  ## the whole daily job on real pictures, about five minutes
@@ -15,6 +15,9 @@ demo: $(READY) java  ## the whole daily job on real pictures, about five minutes
 
 test: $(READY) java  ## all tests, real Spark and a real scheduler included
 	$(BIN)/python -m pytest
+
+test-faults: $(READY) java  ## what happens when things die: a real cluster, real kills, about six minutes
+	$(BIN)/python -m pytest -m faults
 
 lint: $(READY)
 	$(BIN)/ruff check .

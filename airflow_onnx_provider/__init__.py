@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_onnx_provider.operators.validate import OnnxValidateOperator as OnnxValidateOperator
     from airflow_onnx_provider.runtime.profile import ExecutionProfile as ExecutionProfile
     from airflow_onnx_provider.sensors.catalog import CatalogPartitionSensor as CatalogPartitionSensor
+    from airflow_onnx_provider.sensors.spark_capacity import SparkCapacitySensor as SparkCapacitySensor
     from airflow_onnx_provider.spark.score import score as score
 
 __version__ = "0.1.0"
@@ -40,6 +41,7 @@ _HOMES = {
     "OnnxQuantizeOperator": "operators.quantize",
     "OnnxSparkInferenceOperator": "operators.spark_inference",
     "OnnxValidateOperator": "operators.validate",
+    "SparkCapacitySensor": "sensors.spark_capacity",
     "SparkClusterHook": "hooks.spark_cluster",
     "score": "spark.score",
 }

@@ -46,6 +46,10 @@ class SparkJobError(OnnxProviderError):
     """The Spark job ended without the proof of success, its run manifest."""
 
 
+class ClusterBusyError(OnnxProviderError):
+    """Others hold what the job needs; a later try may find it free."""
+
+
 class ChecksFailedError(OnnxProviderError):
     """At least one check of severity ``error`` failed; the message lists every failed check."""
 
@@ -54,6 +58,12 @@ class ChecksFailedError(OnnxProviderError):
 
 class PublishError(OnnxProviderError):
     """A staged partition could not be moved into place."""
+
+
+class PublishConflictError(PublishError):
+    """Another run of the same partition was published meanwhile; that one stays."""
+
+    retryable = False
 
 
 class RowError(OnnxProviderError):

@@ -17,16 +17,63 @@ MODEL_STORE_FIELDS = {
     },
 }
 
+OPTIONAL_TEXT = {"type": ["string", "null"]}
+
 SPARK_CLUSTER_FIELDS = {
-    "web_address": {
-        "label": "Web address",
-        "description": "Of a standalone master; default: http on port 8080 of the master's host",
-        "schema": {"type": ["string", "null"]},
-    },
     "deploy-mode": {
         "label": "Deploy mode",
-        "description": "Must be client or cluster",
-        "schema": {"type": ["string", "null"], "default": "client"},
+        "description": "Where drivers run: client (on Airflow's worker) or cluster (YARN and Kubernetes)",
+        "schema": {**OPTIONAL_TEXT, "default": "client", "enum": ["client", "cluster"]},
+    },
+    "web_address": {
+        "label": "Web address",
+        "description": "Of a standalone master (default: http on port 8080 of its host) or of YARN's ResourceManager, "
+        "such as https://rm:8090; several with commas between them",
+        "schema": OPTIONAL_TEXT,
+    },
+    "auth": {
+        "label": "Authentication",
+        "description": "At the web address or the Kubernetes API; default: basic with login and password, bearer with "
+        "a password alone. simple sends the login as Hadoop's user.name, kerberos uses the ticket cache",
+        "schema": {**OPTIONAL_TEXT, "enum": ["none", "basic", "bearer", "kerberos", "simple"]},
+    },
+    "token_file": {
+        "label": "Token file",
+        "description": "File with the bearer token, read each time; instead of the password",
+        "schema": OPTIONAL_TEXT,
+    },
+    "verify": {
+        "label": "Verify TLS",
+        "description": "true (default), false, or the path of a CA bundle to check certificates with",
+        "schema": OPTIONAL_TEXT,
+    },
+    "cert": {
+        "label": "Client certificate",
+        "description": "Path of a PEM file; it may hold the key too",
+        "schema": OPTIONAL_TEXT,
+    },
+    "key": {"label": "Client key", "description": "Path of the certificate's key", "schema": OPTIONAL_TEXT},
+    "queue": {"label": "YARN queue", "description": "Queue of the applications", "schema": OPTIONAL_TEXT},
+    "namespace": {
+        "label": "Namespace",
+        "description": "Kubernetes namespace of drivers and executors; its quotas are respected",
+        "schema": OPTIONAL_TEXT,
+    },
+    "kubernetes_conn_id": {
+        "label": "Kubernetes connection",
+        "description": "Connection of the type kubernetes to ask the API with; default: the master's address with the "
+        "token above, or the service account of this pod",
+        "schema": OPTIONAL_TEXT,
+    },
+    "history_address": {
+        "label": "History server",
+        "description": "Web address of the Spark history server, for links to ended applications",
+        "schema": OPTIONAL_TEXT,
+    },
+    "python": {
+        "label": "Python",
+        "description": "The interpreter's path on the executors",
+        "schema": OPTIONAL_TEXT,
     },
 }
 
@@ -60,14 +107,25 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
-        "sensors": [{"integration-name": integration, "python-modules": [f"{package}.sensors.catalog"]}],
-        "triggers": [{"integration-name": integration, "python-modules": [f"{package}.triggers.catalog"]}],
+        "sensors": [
+            {
+                "integration-name": integration,
+                "python-modules": [f"{package}.sensors.catalog", f"{package}.sensors.spark_capacity"],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": integration,
+                "python-modules": [f"{package}.triggers.catalog", f"{package}.triggers.spark_capacity"],
+            }
+        ],
         "hooks": [
             {
                 "integration-name": integration,
                 "python-modules": [f"{package}.hooks.model_store", f"{package}.hooks.spark_cluster"],
             }
         ],
+        "extra-links": [f"{package}.links.SparkUILink"],
         "connection-types": [
             {
                 "connection-type": "onnx_model_store",
@@ -85,9 +143,13 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": f"{package}.hooks.spark_cluster.SparkClusterHook",
                 "hook-name": "Spark cluster (ONNX)",
                 "ui-field-behaviour": {
-                    "hidden-fields": ["schema", "login", "password", "extra"],
-                    "relabeling": {"host": "Master"},
-                    "placeholders": {"host": "local[2] or spark://master"},
+                    "hidden-fields": ["schema", "extra"],
+                    "relabeling": {"host": "Master", "password": "Password or token"},
+                    "placeholders": {
+                        "host": "local[2], spark://master, yarn or k8s://https://api",
+                        "web_address": "http://master:8080",
+                        "verify": "/etc/ssl/certs/our-ca.pem",
+                    },
                 },
                 "conn-fields": SPARK_CLUSTER_FIELDS,
             },

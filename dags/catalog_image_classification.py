@@ -103,12 +103,26 @@ PREDICTIONS = Asset(name="catalog_predictions")
             description="Folder with one folder ds=YYYY-MM-DD of pictures a day.",
             section="Input",
         ),
+        "incremental": Param(
+            False,
+            type="boolean",
+            title="Only what is new",
+            description="Carry answers over for pictures that the same model has scored on the last published day.",
+            section="Input",
+        ),
         "output": Param(
             f"{HOME}/predictions",
             type="string",
             minLength=1,
             title="Output",
             description="Folder for predictions, quarantine, run manifests and history.",
+            section="Output",
+        ),
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Plan only",
+            description="Prepare the model and plan the job; the plan is in the log of infer, and nothing is scored.",
             section="Output",
         ),
         "quantization": Param(
@@ -186,6 +200,8 @@ def catalog_image_classification() -> None:
         model=quantize.output,
         input_path="{{ params.catalog }}",
         output_path="{{ params.output }}",
+        incremental="{{ params.incremental }}",
+        dry_run="{{ params.dry_run }}",
     )
     check = OnnxPredictionCheckOperator(
         task_id="check",

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.standalone import StandaloneCluster
+
 # Airflow reads its settings when it is first imported, so its home must be chosen before any test module is.
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-onnx-tests-"))
 for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
@@ -141,6 +143,22 @@ def draw_day(tmp_path: Path) -> Callable[..., Day]:
         return Day(folder, files)
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def standalone_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneCluster]:
+    """One Spark cluster for all tests that need one."""
+    with StandaloneCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(standalone_cluster: StandaloneCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandaloneCluster]:
+    """The cluster, whole and idle; drivers that this test starts use the loopback as its executors do."""
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+    standalone_cluster.heal()
+    yield standalone_cluster
+    standalone_cluster.heal()
 
 
 @pytest.fixture

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import Any
 
 from airflow.sdk import BaseHook, Connection
 
-from airflow_onnx_provider.exceptions import BadInputError, OnnxProviderError
+from airflow_onnx_provider.exceptions import BadInputError
+from airflow_onnx_provider.hooks.capacity.access import Access, addresses_of
+from airflow_onnx_provider.hooks.capacity.fit import describe
 from airflow_onnx_provider.hooks.connections import require_connection
 from airflow_onnx_provider.runtime.cpu import available_cores
 from airflow_onnx_provider.spark.plan import ClusterFacts
 
 EXAMPLE = '{"conn_type": "spark_cluster", "host": "local[2]"}'
 LOCAL = re.compile(r"local(?:\[(\d+|\*)(?:\s*,\s*\d+)?\])?")
-WEB_PORT = 8080
-WEB_TIMEOUT_SECONDS = 10
 CONN_TYPES = ("spark", "spark_cluster")
 
 
 class SparkClusterHook(BaseHook):
-    """Asks a Spark master for its free cores and memory.
+    """Asks a cluster for its health and for its free cores, memory and GPUs.
 
     Takes the Spark provider's own connections (type ``spark``) and this provider's type ``spark_cluster``, which has
-    a field for the web address of a standalone master. ``local``, ``local[N]`` and ``local[*]`` are answered from
-    this machine; masters that cannot be asked yet (YARN, Kubernetes) give no numbers.
+    a form for the fields that are read here; ``docs/connections.md`` lists them by kind of cluster. ``local``,
+    ``local[N]`` and ``local[*]`` are answered from this machine, a standalone master, YARN and Kubernetes are asked
+    through their web APIs, and other masters say nothing.
 
     :param conn_id: the connection
     """
@@ -43,15 +45,15 @@ class SparkClusterHook(BaseHook):
 
         :raises BadInputError: if it is missing or of another type
         """
-        return require_connection(self.conn_id, CONN_TYPES, EXAMPLE)
+        return self._connection
 
     @property
     def master(self) -> str:
-        """The master's URL, for example ``local[2]`` or ``spark://host:7077``.
+        """The master's URL, for example ``local[2]``, ``spark://host:7077``, ``yarn`` or ``k8s://https://host``.
 
         :raises BadInputError: if the connection names none
         """
-        connection = self.get_conn()
+        connection = self._connection
         host = connection.host or ""
         if not host:
             raise BadInputError(f"the connection {self.conn_id!r} names no master in its host; for example: {EXAMPLE}")
@@ -62,21 +64,54 @@ class SparkClusterHook(BaseHook):
     @property
     def deploy_mode(self) -> str:
         """Where the connection puts drivers: ``client`` (on this machine, the default) or ``cluster``."""
-        return str(self.get_conn().extra_dejson.get("deploy-mode") or "client")
+        return self._field("deploy-mode") or "client"
+
+    @property
+    def web_address(self) -> str | None:
+        """Where the master's or the ResourceManager's web page is; several have commas between them."""
+        return self._field("web_address") or self._field("yarn_resourcemanager_webapp_address")
+
+    @property
+    def history_address(self) -> str | None:
+        """Web address of the Spark history server, which shows an application after its end."""
+        return self._field("history_address")
+
+    @property
+    def python(self) -> str | None:
+        """The interpreter's path on the executors."""
+        return self._field("python")
+
+    @property
+    def queue(self) -> str | None:
+        """YARN's queue."""
+        return self._field("queue")
+
+    @property
+    def namespace(self) -> str | None:
+        """The Kubernetes namespace of drivers and executors."""
+        return self._field("namespace")
 
     def capacity(self) -> ClusterFacts:
-        """Free cores and memory.
+        """Health, and what is free now.
 
-        :raises BadInputError: if the connection is missing or unusable
-        :raises OnnxProviderError: if a standalone master does not answer at its web address
+        :raises BadInputError: if the connection is missing or unusable, or its credentials are refused
+        :raises OnnxProviderError: if the cluster does not answer as one of its kind does
         """
+        from airflow_onnx_provider.hooks.capacity import kubernetes, standalone, yarn
+
         master = self.master
         if local := LOCAL.fullmatch(master):
             cores = available_cores() if local[1] == "*" else int(local[1] or 1)
-            return ClusterFacts(master, cores)
+            return ClusterFacts(master, cores, executor_cores=cores, total_cores=cores)
+        pages = addresses_of(self.web_address, self.conn_id)
         if master.startswith("spark://"):
-            return self._ask_standalone(master)
-        return ClusterFacts(master, None)
+            return standalone.capacity(master, pages or standalone.default_pages(master), self._access)
+        if master == "yarn" and pages:
+            return yarn.capacity(master, pages, self._access, self.queue)
+        if master.startswith("k8s://"):
+            return kubernetes.capacity(master, self._access, self.namespace, self._field("kubernetes_conn_id"))
+        lacks = f"the connection {self.conn_id!r} has no web_address of a ResourceManager" if master == "yarn" else ""
+        return ClusterFacts(master, None, note=lacks)
 
     def test_connection(self) -> tuple[bool, str]:
         """For the button in the UI: ask for the capacity."""
@@ -84,30 +119,16 @@ class SparkClusterHook(BaseHook):
             facts = self.capacity()
         except Exception as error:  # whatever it is, the person at the button wants to read it
             return False, f"{type(error).__name__}: {error}"
-        memory = "" if facts.memory_mb is None else f", {facts.memory_mb} MiB free memory"
-        return True, f"{facts.master}: {'unknown' if facts.slots is None else facts.slots} free cores{memory}"
+        return facts.healthy, describe(facts)
 
-    def _ask_standalone(self, master: str) -> ClusterFacts:
-        import requests
+    @cached_property
+    def _connection(self) -> Connection:
+        return require_connection(self.conn_id, CONN_TYPES, EXAMPLE)
 
-        web = self.get_conn().extra_dejson.get("web_address")
-        if not web:
-            host = master.removeprefix("spark://").split(",")[0].rsplit(":", 1)[0]
-            web = f"http://{host}:{WEB_PORT}"
-        url = f"{web.rstrip('/')}/json/"
-        try:
-            answer = requests.get(url, timeout=WEB_TIMEOUT_SECONDS)
-            answer.raise_for_status()
-            state = answer.json()
-            workers = [worker for worker in state["workers"] if worker["state"] == "ALIVE"]
-        except (requests.RequestException, ValueError, KeyError, TypeError) as error:
-            raise OnnxProviderError(
-                f"the Spark master {master} does not answer at {url}: {error}. If its web page is elsewhere, put "
-                f"web_address into the connection {self.conn_id!r}."
-            ) from error
-        return ClusterFacts(
-            master,
-            sum(worker["coresfree"] for worker in workers),
-            sum(worker["memoryfree"] for worker in workers),
-            max((worker["coresfree"] for worker in workers), default=None),
-        )
+    @cached_property
+    def _access(self) -> Access:
+        return Access.of(self._connection)
+
+    def _field(self, name: str) -> str | None:
+        value = self._connection.extra_dejson.get(name)
+        return str(value) if value else None

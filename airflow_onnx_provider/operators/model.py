@@ -60,3 +60,14 @@ def number(value: float | str, name: str) -> float:
 def optional_path(value: str | None) -> Path | None:
     """A rendered path argument; empty means not given."""
     return Path(value) if value else None
+
+
+def truth(value: bool | str, name: str) -> bool:
+    """A rendered yes or no; templates give it as text.
+
+    :raises BadInputError: naming the argument
+    """
+    known = {"true": True, "false": False, "": False, "none": False}
+    if (word := str(value).strip().lower()) not in known:
+        raise BadInputError(f"{name}: expected true or false, got {value!r}")
+    return known[word]

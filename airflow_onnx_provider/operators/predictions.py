@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import XComArg
+from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_onnx_provider.exceptions import BadInputError
 from airflow_onnx_provider.spark.run_manifest import RunManifest
@@ -20,7 +21,10 @@ def manifest_of(predictions: PredictionsReference) -> RunManifest:
 
     :raises BadInputError: if there is none
     :raises SparkJobError: if the run did not finish
+    :raises AirflowSkipException: if inference was only planned
     """
+    if isinstance(predictions, Mapping) and predictions.get("dry_run"):
+        raise AirflowSkipException("inference was only planned (dry_run), so there are no predictions")
     path = predictions.get("run_manifest") if isinstance(predictions, Mapping) else predictions
     if not isinstance(path, str) or not path:
         raise BadInputError(f"predictions: expected an inference task's output or a run manifest, got {predictions!r}")

@@ -21,7 +21,8 @@ class OnnxPublishOperator(BaseOperator):
     """Move a run from staging to ``<output_path>/ds=<partition>/``; the rows that it replaces go to ``_history/``.
 
     The renames are journaled: a crash in between is finished by the next try, and publishing the same run again
-    changes nothing. Each Asset among the outlets gets an event with the run's figures.
+    changes nothing. Of two runs of one day the first to be published wins: the other fails at once, names the winner,
+    and leaves its rows alone. Each Asset among the outlets gets an event with the run's figures.
 
     Returns ``path`` (of the published partition), ``replaced`` (the run that went to the history, or None),
     ``changed``, and the run's figures as ``OnnxSparkInferenceOperator`` returns them.

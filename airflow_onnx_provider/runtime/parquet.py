@@ -1,63 +1,96 @@
-"""Parquet files read by the worker itself, one row group after the other, so that no row goes through the JVM."""
+"""Parquet files read by the worker itself, one piece after the other, so that no row goes through the JVM."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 BATCH_BYTES = 16 << 20
-"""About how much of a row group is held at once."""
+"""About how much of a piece is held at once."""
+
+STREAM_BYTES = 1 << 20
+"""Column chunks are read through a buffer of this size; else each would be held whole, whatever its size."""
+
+FOOTERS_AT_ONCE = 16
+"""A footer is one small read; on a network share it is all latency."""
 
 
 @dataclass(frozen=True)
-class RowGroup:
-    """A part of a Parquet file that can be read alone.
+class Piece:
+    """Rows of a Parquet file that lie together, at most a whole row group.
 
     :param path: of the file
-    :param number: of the row group in it
-    :param rows: in the row group
-    :param bytes: of its columns, before compression
+    :param group: number of the row group in the file
+    :param first: number of the first row in the file
+    :param skip: rows of the row group before the first one
+    :param rows: how many
+    :param bytes: of all their columns, before compression
     """
 
     path: str
-    number: int
+    group: int
+    first: int
+    skip: int
     rows: int
     bytes: int
 
-
-def row_groups(paths: Iterable[str]) -> list[RowGroup]:
-    """What the footers of these files say."""
-    found = []
-    for path in paths:
-        footer = pq.read_metadata(path)
-        for number in range(footer.num_row_groups):
-            group = footer.row_group(number)
-            found.append(RowGroup(path, number, group.num_rows, group.total_byte_size))
-    return found
+    def part(self, start: int, stop: int) -> Piece:
+        """The rows from ``start`` to before ``stop``."""
+        rows, skip = stop - start, self.skip + start
+        share = self.bytes * rows // max(1, self.rows)
+        return replace(self, first=self.first + start, skip=skip, rows=rows, bytes=share)
 
 
-def dealt(groups: Sequence[RowGroup], parts: int) -> list[list[RowGroup]]:
-    """Deal row groups to parts so that their bytes come out even: the largest first, each to the emptiest part."""
-    hands: list[list[RowGroup]] = [[] for _ in range(parts)]
-    held = [0] * parts
-    for group in sorted(groups, key=lambda one: -one.bytes):
-        emptiest = held.index(min(held))
-        hands[emptiest].append(group)
-        held[emptiest] += group.bytes
-    return hands
+def row_groups(paths: Iterable[str]) -> list[Piece]:
+    """What the footers of these files say: each row group as one piece."""
+    with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
+        return [piece for pieces in pool.map(_row_groups_of, paths) for piece in pieces]
 
 
-def read_row_groups(groups: Iterable[RowGroup], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """The rows of these row groups, in batches that are bounded by bytes.
+def _row_groups_of(path: str) -> list[Piece]:
+    footer = pq.read_metadata(path)
+    pieces, first = [], 0
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        pieces.append(Piece(path, number, first, 0, group.num_rows, group.total_byte_size))
+        first += group.num_rows
+    return pieces
+
+
+def read_pieces(pieces: Iterable[Piece], columns: Sequence[str], *, row_address: str = "") -> Iterator[pa.RecordBatch]:
+    """The rows of these pieces, in batches that are bounded by bytes.
 
     One thread reads: pyarrow's pool would take the cores of the other tasks.
+
+    :param row_address: name of a further column that says where the row lies, as ``<file>#<number of the row>``
     """
-    for group in groups:
-        rows = max(1, min(group.rows, BATCH_BYTES * group.rows // max(1, group.bytes)))
-        with pq.ParquetFile(group.path, pre_buffer=False) as file:
-            yield from file.iter_batches(
-                batch_size=rows, row_groups=[group.number], columns=list(columns), use_threads=False
-            )
+    for piece in pieces:
+        size = max(1, min(piece.rows, BATCH_BYTES * piece.rows // max(1, piece.bytes)))
+        with pq.ParquetFile(piece.path, pre_buffer=False, buffer_size=STREAM_BYTES) as file:
+            batches = file.iter_batches(size, row_groups=[piece.group], columns=list(columns), use_threads=False)
+            first = piece.first
+            for batch in _between(batches, piece.skip, piece.skip + piece.rows):
+                yield _addressed(batch, piece.path, first, row_address) if row_address else batch
+                first += batch.num_rows
+
+
+def _between(batches: Iterable[pa.RecordBatch], start: int, stop: int) -> Iterator[pa.RecordBatch]:
+    """Parquet cannot be entered in the middle of a row group: what comes before is read and dropped."""
+    seen = 0
+    for batch in batches:
+        low, high = max(0, start - seen), min(batch.num_rows, stop - seen)
+        if low < high:
+            yield batch if high - low == batch.num_rows else batch.slice(low, high - low)
+        seen += batch.num_rows
+        if seen >= stop:
+            return
+
+
+def _addressed(batch: pa.RecordBatch, path: str, first: int, name: str) -> pa.RecordBatch:
+    numbers = pa.array(range(first, first + batch.num_rows)).cast(pa.string())
+    return batch.append_column(name, pc.binary_join_element_wise(pa.scalar(path), numbers, "#"))

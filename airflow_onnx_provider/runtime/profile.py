@@ -74,7 +74,10 @@ class ExecutionProfile:
     def providers(self) -> list[Any]:
         """As ``InferenceSession`` takes them. TensorRT leaves what it cannot do to CUDA, on the same GPU."""
         chain: list[Any] = [(self.provider, dict(self.provider_options))]
-        return [*chain, "CUDAExecutionProvider"] if self.provider == "TensorrtExecutionProvider" else chain
+        if self.provider != "TensorrtExecutionProvider":
+            return chain
+        device = {name: value for name, value in dict(self.provider_options).items() if name == "device_id"}
+        return [*chain, ("CUDAExecutionProvider", device) if device else "CUDAExecutionProvider"]
 
     @property
     def sizing(self) -> dict[str, int]:
@@ -86,6 +89,15 @@ class ExecutionProfile:
     def constant_shape(self) -> bool:
         """Whether every batch must have the same shape, the last one of a task too."""
         return self.provider != CPU
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it needs a GPU."""
+        return self.provider in ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+
+    def on_device(self, address: str) -> ExecutionProfile:
+        """The same profile on one of a machine's GPUs, by the address that Spark gave to the task."""
+        return replace(self, provider_options={**dict(self.provider_options), "device_id": address})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""

@@ -8,12 +8,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from airflow_onnx_provider.exceptions import OnnxProviderError, RowError, from_traceback
+from airflow_onnx_provider.runtime.addresses import read_address
 from airflow_onnx_provider.runtime.batching import Rebatcher
 from airflow_onnx_provider.runtime.decode import decode_image
+from airflow_onnx_provider.runtime.parquet import Piece, read_pieces
 from airflow_onnx_provider.runtime.pictures import read_picture
 from airflow_onnx_provider.runtime.profile import PICTURES_PER_BATCH, ExecutionProfile
 from airflow_onnx_provider.runtime.session import LoadedModel, load_model
@@ -51,13 +56,45 @@ def images_per_second(pictures: Iterable[str | bytes], model: LoadedModel, max_s
     return done / (time.perf_counter() - started) if done else 0.0
 
 
-def measure_in_child(addresses: Sequence[str], folder: Path, digest: str, profile: ExecutionProfile) -> float:
+@dataclass(frozen=True)
+class Sample:
+    """Pictures of a day: files, or cells of Parquet files.
+
+    :param addresses: paths of files
+    :param pieces: of Parquet files
+    :param column: theirs, with pictures or addresses
+    :param root: below which such addresses lie
+    """
+
+    addresses: tuple[str, ...] = ()
+    pieces: tuple[Piece, ...] = ()
+    column: str = ""
+    root: str | None = None
+
+    def pictures(self) -> Iterator[str | bytes]:
+        """Paths, or encoded pictures; one that cannot be read is one without bytes."""
+        yield from self.addresses
+        for batch in read_pieces(self.pieces, [self.column]):
+            for cell in batch.column(0):
+                try:
+                    yield read_address(cell.as_py(), self.root) if self.root and cell.is_valid else cell.as_py() or b""
+                except RowError:
+                    yield b""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Sample:
+        """Inverse of ``dataclasses.asdict``."""
+        pieces = tuple(Piece(**piece) for piece in data["pieces"])
+        return cls(tuple(data["addresses"]), pieces, data["column"], data["root"])
+
+
+def measure_in_child(sample: Sample, folder: Path, digest: str, profile: ExecutionProfile) -> float:
     """Run :func:`images_per_second` in a fresh process of this Python.
 
     :raises OnnxProviderError: the child's own error, or the end of what it printed
     """
     spec = {
-        "addresses": list(addresses),
+        "sample": asdict(sample),
         "folder": str(folder),
         "digest": digest,
         "profile": profile.to_dict(),
@@ -83,8 +120,9 @@ def main() -> None:
     spec = json.load(sys.stdin)
     profile = ExecutionProfile.from_dict(spec["profile"])
     model = load_model(Path(spec["folder"]), spec["digest"], profile)
-    images_per_second(spec["addresses"][:WARM_UP_ROWS], model)
-    print(images_per_second(spec["addresses"], model))
+    sample = Sample.from_dict(spec["sample"])
+    images_per_second(islice(sample.pictures(), WARM_UP_ROWS), model)
+    print(images_per_second(sample.pictures(), model))
 
 
 if __name__ == "__main__":

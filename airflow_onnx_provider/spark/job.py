@@ -8,41 +8,26 @@ import shutil
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from airflow_onnx_provider.exceptions import BadInputError, OnnxProviderError, from_traceback
+from airflow_onnx_provider.exceptions import BadInputError, OnnxProviderError, SparkJobError, from_traceback
 from airflow_onnx_provider.runtime.answers import Answers
 from airflow_onnx_provider.runtime.manifest import ModelManifest, require_scorable
-from airflow_onnx_provider.runtime.metrics import TaskMetrics, combine, latency_percentiles
-from airflow_onnx_provider.runtime.outcomes import PREDICTED, QUARANTINED, outcome_schema
-from airflow_onnx_provider.runtime.raw_speed import measure_in_child
-from airflow_onnx_provider.runtime.scorer import score_rows
-from airflow_onnx_provider.runtime.session import load_model
+from airflow_onnx_provider.runtime.metrics import latency_percentiles
+from airflow_onnx_provider.runtime.task import ScoringTask
+from airflow_onnx_provider.spark.carried import gather, scoring_of
 from airflow_onnx_provider.spark.layout import OutputLayout
-from airflow_onnx_provider.spark.run_manifest import SCORE_BINS, RunManifest, write_failure
-from airflow_onnx_provider.spark.settings import MODEL_ARCHIVE, JobSettings
-from airflow_onnx_provider.spark.sources import Listing, list_partition
+from airflow_onnx_provider.spark.preflight import preflight
+from airflow_onnx_provider.spark.publish import base_run
+from airflow_onnx_provider.spark.results import count, gather_metrics, stage_predictions, stage_quarantine
+from airflow_onnx_provider.spark.run_manifest import RunManifest, write_failure
+from airflow_onnx_provider.spark.settings import JobSettings
+from airflow_onnx_provider.spark.workers import driver_model_folder, measure_raw_speed, prove_model, score_shares
 
 log = logging.getLogger("airflow_onnx_provider")
-
-METRICS = "metrics"
-"""Outcome of the one row that each task adds to tell what it measured of itself.
-
-Metrics travel as rows of the same committed output, so that a retried or speculative task cannot count twice.
-"""
-
-KEPT = [pa.field("key", pa.string()), pa.field("address", pa.string())]
-TASK_FIELDS = [
-    pa.field("runtime_version", pa.string()),
-    pa.field("execution_provider", pa.string()),
-    pa.field("metrics", pa.string()),
-]
 
 RAW_SAMPLE_ROWS = 1024
 """Pictures per slot that the raw speed is measured on."""
@@ -58,18 +43,21 @@ def main() -> None:
     layout = OutputLayout(Path(settings.output_path))
     try:
         manifest = run(settings, layout)
+        manifest.write(layout.run_manifest(settings.run))
     except Exception as error:
-        known = error if isinstance(error, OnnxProviderError) else from_traceback(str(error)) or error
+        known = error if isinstance(error, OnnxProviderError) else _in_our_words(str(error)) or error
         log.error("%s: %s", type(known).__name__, known)
-        write_failure(layout.run_manifest(settings.run), known)
-        shutil.rmtree(layout.staging(settings.run), ignore_errors=True)
+        shutil.rmtree(layout.staging(settings.run), ignore_errors=True)  # first, as the disk may be full of it
+        with suppress(OSError):  # the log has it
+            write_failure(layout.run_manifest(settings.run), settings.partition, known)
         if isinstance(known, OnnxProviderError):
             sys.exit(1)  # its words say everything; a traceback would bury them
         raise
     log.info(
-        "%d rows in, %d predicted, %d quarantined; %.1f images/s, %.0f %% of the raw ONNX Runtime speed",
+        "%d rows in, %d predicted%s, %d quarantined; %.1f images/s, %.0f %% of the raw ONNX Runtime speed",
         manifest.rows_in,
         manifest.predicted,
+        f" ({manifest.carried} of them carried over)" if manifest.carried else "",
         manifest.quarantined_rows,
         manifest.images_per_second,
         100 * manifest.raw_share,
@@ -81,49 +69,81 @@ def main() -> None:
         ", ".join(f"{name.upper()} {value:.2f}" for name, value in manifest.latency_ms.items()) or "no batch",
         manifest.peak_memory_mb,
     )
-    manifest.write(layout.run_manifest(settings.run))
+    log.info(
+        "%d tasks, seconds of the median one %.1f, of the slowest %.1f",
+        manifest.tasks["count"],
+        manifest.tasks["seconds"]["median"],
+        manifest.tasks["seconds"]["largest"],
+    )
 
 
 def run(settings: JobSettings, layout: OutputLayout) -> RunManifest:
     """Score one partition into the run's staging folder.
 
     :return: the manifest, not yet written
-    :raises BadInputError: if the day is missing or empty, or the model cannot score pictures
+    :raises BadInputError: if the day is missing or empty, an executor lacks something, or the model cannot score
+        pictures
     """
     from pyspark.sql import SparkSession
+    from pyspark.sql.pandas.types import from_arrow_schema
 
     started = time.perf_counter()
-    listing = list_partition(Path(settings.input_path), settings.partition)
+    replaces = base_run(layout, settings.partition)
+    layout.run_manifest(settings.run).unlink(missing_ok=True)  # a run with a manifest counts as ended
+    listing = settings.where.list_partition(Path(settings.input_path), settings.partition)
     spark = SparkSession.builder.getOrCreate()
     try:
-        model = ModelManifest.read(_model_folder())
+        log.info("Spark application %s at %s", spark.sparkContext.applicationId, spark.sparkContext.uiWebUrl or "-")
+        model = ModelManifest.read(driver_model_folder(settings))
         require_scorable(model)
         answers = Answers.of(model, settings.top_k, settings.raw)
         if answers.scores is None:
             raise BadInputError(f"model {model.name}: its raw outputs leave no label; convert it with labels")
         staging = layout.staging(settings.run)
         shutil.rmtree(staging, ignore_errors=True)  # what an earlier driver of this very run left
-        log.info("%d files, %.1f MB in %s", len(listing.keys), listing.bytes / 1e6, listing.folder)
-        _prove_model(spark, settings)
-        raw = _measure_raw_speed(spark, settings, listing)
+        log.info(
+            "%d rows in %d files, %.1f MB, in %s", listing.rows, listing.files, listing.bytes / 1e6, listing.folder
+        )
+        needed = [str(listing.folder), *([settings.model_folder] if settings.model_folder else [])]
+        executors = preflight(spark, settings.slots, needed, str(layout.root))
+        log.info("executors: %s", "; ".join(f"{one['host']}, {one['python']}" for one in executors))
+        prove_model(spark, settings)
+        raw = measure_raw_speed(spark, settings, listing.samples(settings.slots, RAW_SAMPLE_ROWS))
         log.info("raw ONNX Runtime speed here: %.1f images/s over %d slots", raw, settings.slots)
+        known = staging / "known" if settings.incremental else None
+        if known is not None:
+            gather(spark, layout, settings, answers, known)
+        shares = listing.shares(settings.partitions, staging / "work")
+        task = ScoringTask(
+            folder=str(driver_model_folder(settings)),
+            digest=settings.model["digest"],
+            profile=settings.execution,
+            key_type=listing.key_type,
+            from_bytes=listing.from_bytes,
+            root=settings.where.root,
+            known=None if known is None else str(known),
+            top_k=settings.top_k,
+            raw=tuple(settings.raw),
+        )
         before = time.perf_counter()
-        with _progress(spark, settings.partitions):
-            _write_outcomes(spark, settings, listing, answers, staging / "outcomes")
+        with _progress(spark, len(shares)):
+            score_shares(spark, settings, task, shares, listing.columns).write.parquet(str(staging / "outcomes"))
         scoring_seconds = time.perf_counter() - before
-        outcomes = spark.read.schema(_spark_schema(_job_schema(answers))).parquet(str(staging / "outcomes"))
-        total = combine(TaskMetrics.from_dict(json.loads(row.metrics)) for row in _of(outcomes, METRICS).collect())
-        predictions = _stage_predictions(outcomes, settings, answers, staging / "predictions")
-        quarantine = _stage_quarantine(outcomes, staging / "quarantine")
-        shutil.rmtree(staging / "outcomes")
-        rate = len(listing.keys) / scoring_seconds
+        outcomes = spark.read.schema(from_arrow_schema(task.schema)).parquet(str(staging / "outcomes"))
+        total, tasks = gather_metrics(outcomes, shares)
+        predictions = stage_predictions(outcomes, settings, answers, staging / "predictions")
+        quarantine = stage_quarantine(outcomes, staging / "quarantine")
+        books = count(outcomes, predictions, quarantine)
+        for folder in ("outcomes", "work", "known"):
+            shutil.rmtree(staging / folder, ignore_errors=True)
+        rate = listing.rows / scoring_seconds
         return RunManifest(
             run=settings.run,
             partition=settings.partition,
             output_path=settings.output_path,
             model={**settings.model, "labels": list(model.labels)},
             plan=settings.plan,
-            rows_in=len(listing.keys),
+            rows_in=listing.rows,
             latency_ms=latency_percentiles(total.latency),
             seconds={
                 "load": round(total.load_seconds, 3),
@@ -136,7 +156,7 @@ def run(settings: JobSettings, layout: OutputLayout) -> RunManifest:
             },
             images_per_second=round(rate, 1),
             raw_images_per_second=round(raw, 1),
-            raw_share=round(rate / raw, 4),
+            raw_share=round((listing.rows - books["carried"]) / scoring_seconds / raw, 4),
             golden_difference=total.golden_difference,
             peak_memory_mb=round(total.peak_memory_mb, 1),
             provenance={
@@ -144,74 +164,26 @@ def run(settings: JobSettings, layout: OutputLayout) -> RunManifest:
                 "spark": spark.version,
                 "application": spark.sparkContext.applicationId,
                 "master": spark.sparkContext.master,
+                "executors": [one["host"] for one in executors],
             },
             files=tuple(str(path.relative_to(staging)) for path in sorted(staging.rglob("*.parquet"))),
-            **_count(predictions, quarantine),
+            tasks=tasks,
+            scoring=scoring_of(settings),
+            replaces=replaces,
+            **books,
         )
     finally:
         spark.stop()
 
 
-def _prove_model(spark: Any, settings: JobSettings) -> None:
-    """Let a worker in each slot load the model and prove it by its golden rows, before any picture is read.
-
-    The workers stay alive and keep the model, so no picture waits for it.
-
-    :raises GoldenMismatchError: from a worker
-    """
-    digest, profile = settings.model["digest"], settings.execution
-
-    def prove(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        model = load_model(_model_folder(), digest, profile)
-        for batch in batches:
-            yield pa.RecordBatch.from_pydict({"golden_difference": [model.golden_difference] * batch.num_rows})
-
-    slots = spark.range(0, settings.slots, 1, settings.slots)
-    proofs = slots.mapInArrow(prove, "golden_difference double").collect()
-    log.info("the model is proved in %d workers, golden rows differ by at most %.2g", len(proofs), max(proofs)[0])
-
-
-def _measure_raw_speed(spark: Any, settings: JobSettings, listing: Listing) -> float:
-    """Pictures a second of plain processes, one per slot, all at once, on an even sample of the day's files.
-
-    Each is a child of a Spark task, so it runs on the machines and beside the neighbours of the real work.
-    """
-    slots = settings.slots
-    step = max(1, len(listing.keys) // (RAW_SAMPLE_ROWS * slots))
-    sample = [str(listing.folder / key) for key in listing.keys[::step]]
-    shares = [sample[slot::slots] for slot in range(slots)]
-    digest, profile = settings.model["digest"], settings.execution
-
-    def measure(mine: Iterable[list[str]]) -> Iterator[float]:
-        for addresses in mine:
-            yield measure_in_child(addresses, _model_folder(), digest, profile)
-
-    # An RDD of as many elements as slots has one in each partition; a repartitioned frame may put two into one.
-    return float(spark.sparkContext.parallelize(shares, slots).mapPartitions(measure).sum())
-
-
-def _write_outcomes(spark: Any, settings: JobSettings, listing: Listing, answers: Answers, target: Path) -> None:
-    """The one pass over the pictures. Only keys and addresses are shuffled, never a picture's bytes."""
-    digest, profile, schema = settings.model["digest"], settings.execution, _job_schema(answers)
-
-    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        before = time.perf_counter()
-        model = load_model(_model_folder(), digest, profile)
-        metrics = TaskMetrics(load_seconds=time.perf_counter() - before, golden_difference=model.golden_difference)
-        columns = {model.input_name: ("address",)}
-        for batch in score_rows(batches, model, columns=columns, kept=KEPT, answers=answers, metrics=metrics):
-            runtime = [pa.repeat(model.runtime_version, batch.num_rows), pa.repeat(model.provider, batch.num_rows)]
-            arrays = [*batch.columns, *runtime, pa.nulls(batch.num_rows, pa.string())]
-            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
-        row = {"outcome": METRICS, "metrics": json.dumps(metrics.to_dict())}
-        yield pa.RecordBatch.from_pylist([row], schema=schema)
-
-    rows = spark.createDataFrame(listing.table()).repartition(settings.partitions)
-    rows.mapInArrow(score, _spark_schema(schema)).write.parquet(str(target))
-
-
-def _job_schema(answers: Answers) -> pa.Schema:
-    return pa.schema([*outcome_schema(KEPT, answers), *TASK_FIELDS])
+def _in_our_words(said: str) -> OnnxProviderError | None:
+    """An error of ours that a worker raised, or one of the system's that a person on call can act on."""
+    if "No space left on device" in said:
+        return SparkJobError(
+            "no space left on the device of the output folder or of Spark's local folders (spark.local.dir). What this "
+            "run had staged is removed and the published rows are untouched; free space, then run again"
+        )
+    return from_traceback(said)
 
 
 @contextmanager
@@ -236,73 +208,3 @@ def _progress(spark: Any, tasks: int) -> Iterator[None]:
     finally:
         done.set()
         reporter.join()
-
-
-def _model_folder() -> Path:
-    """Where ``--archives`` unpacked the model version, on whichever machine asks."""
-    from pyspark import SparkFiles
-
-    return Path(SparkFiles.get(MODEL_ARCHIVE))
-
-
-def _spark_schema(schema: pa.Schema) -> Any:
-    from pyspark.sql.pandas.types import from_arrow_schema
-
-    return from_arrow_schema(schema)
-
-
-def _of(outcomes: Any, outcome: str) -> Any:
-    return outcomes.where(outcomes.outcome == outcome)
-
-
-def _stage_predictions(outcomes: Any, settings: JobSettings, answers: Answers, target: Path) -> Any:
-    """Rewrite the small scored rows as the columns and the few files that readers shall see; give what was written."""
-    from pyspark.sql.functions import lit
-
-    columns = ["key", *(each.name for each in answers.fields), lit(settings.model["digest"]).alias("model_digest")]
-    provenance = ["runtime_version", "execution_provider"]
-    return _written(_of(outcomes, PREDICTED).select(*columns, *provenance).coalesce(settings.slots), target)
-
-
-def _stage_quarantine(outcomes: Any, target: Path) -> Any:
-    columns = ["key", "stage", "reason", "error", "address"]
-    return _written(_of(outcomes, QUARANTINED).select(*columns).coalesce(1), target)
-
-
-def _written(frame: Any, target: Path) -> Any:
-    """Write a frame and give it as read back from its files."""
-    frame.write.parquet(str(target))
-    return frame.sparkSession.read.schema(frame.schema).parquet(str(target))
-
-
-def _count(predictions: Any, quarantine: Any) -> dict[str, Any]:
-    """The books, counted on the staged files themselves."""
-    from pyspark.sql import functions as f
-
-    unusable = f.col("key").isNull() | f.col("label").isNull() | f.col("score").isNull() | f.isnan("score")
-    last_bin = f.lit(SCORE_BINS - 1)
-    cells = (
-        predictions.withColumn("unusable", unusable)
-        .withColumn("bin", f.least(f.greatest(f.floor(f.col("score") * SCORE_BINS), f.lit(0)), last_bin))
-        .groupBy("label", "bin", "unusable", "runtime_version", "execution_provider")
-        .agg(f.count("*").alias("rows"), f.sum("score").alias("score"))
-        .collect()
-    )
-    reasons = quarantine.groupBy("reason").count().collect()
-    labels: Counter[str] = Counter()
-    histogram = [0] * SCORE_BINS
-    for cell in cells:
-        if not cell.unusable:
-            labels[cell.label] += cell.rows
-            histogram[cell.bin] += cell.rows
-    usable = sum(histogram)
-    mean = sum(cell.score for cell in cells if not cell.unusable) / usable if usable else None
-    return {
-        "predicted": sum(cell.rows for cell in cells),
-        "quarantined": {row.reason: row["count"] for row in sorted(reasons)},
-        "labels": dict(sorted(labels.items())),
-        "score_histogram": tuple(histogram),
-        "mean_score": mean,
-        "null_rows": sum(cell.rows for cell in cells if cell.unusable),
-        "runtimes": sorted({f"onnxruntime {cell.runtime_version}, {cell.execution_provider}" for cell in cells}),
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +14,9 @@ from airflow_onnx_provider.runtime.manifest import write_json
 
 FORMAT = 1
 SCORE_BINS = 20
+
+ADDED = frozenset({"carried", "tasks", "scoring", "replaces"})
+"""Fields that the first manifests did not have; those stay readable."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,16 @@ class RunManifest:
         reading and decoding may go on beside inference; ``scoring``, ``job`` on the clock
     :param images_per_second: rows in divided by the scoring stage's time on the clock
     :param raw_images_per_second: same decode and model in plain processes on a sample, all slots together
-    :param raw_share: ``images_per_second`` divided by ``raw_images_per_second``
+    :param raw_share: ``images_per_second``, carried rows left out, divided by ``raw_images_per_second``
     :param golden_difference: largest difference of the golden rows in any worker
     :param peak_memory_mb: most memory of any Python worker, in MiB
     :param runtimes: each pair of ONNX Runtime version and execution provider that scored rows
     :param provenance: versions of Python and Spark, Spark application and master
     :param files: staged Parquet files relative to the run's staging folder
+    :param carried: predicted rows that have the answer which an earlier run gave to the same content
+    :param tasks: ``count`` of Spark tasks, and ``median`` and ``largest`` of their ``rows``, ``bytes`` and ``seconds``
+    :param scoring: what decides a row's answers beside its content and the model: provider, decoder, top_k, raw
+    :param replaces: the run that was published when this one began, or None
     """
 
     run: str
@@ -66,6 +74,10 @@ class RunManifest:
     runtimes: tuple[str, ...]
     provenance: Mapping[str, Any]
     files: tuple[str, ...] = field(default=())
+    carried: int = 0
+    tasks: Mapping[str, Any] = field(default_factory=dict)
+    scoring: Mapping[str, Any] = field(default_factory=dict)
+    replaces: str | None = None
 
     @property
     def quarantined_rows(self) -> int:
@@ -80,6 +92,7 @@ class RunManifest:
             "model_digest": self.model["digest"],
             "rows_in": self.rows_in,
             "predicted": self.predicted,
+            "carried": self.carried,
             "quarantined": self.quarantined_rows,
             "mean_score": self.mean_score,
             "images_per_second": self.images_per_second,
@@ -102,9 +115,9 @@ class RunManifest:
             raise SparkJobError(f"there is no run manifest at {path}: the job did not finish")
         if data.get("state") != "finished" or data.get("format") != FORMAT:
             raise SparkJobError(f"{path}: the run is {data.get('state')}: {data.get('error', 'no finished manifest')}")
-        if missing := sorted(set(cls.__dataclass_fields__) - set(data)):
+        if missing := sorted(set(cls.__dataclass_fields__) - ADDED - set(data)):
             raise SparkJobError(f"{path} is no whole run manifest: it lacks {', '.join(missing)}")
-        fields: dict[str, Any] = {name: data[name] for name in cls.__dataclass_fields__}
+        fields: dict[str, Any] = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
         return cls(**{**fields, **lists})
 
@@ -139,6 +152,17 @@ def failure(path: Path, said: str) -> OnnxProviderError:
     return SparkJobError(f"the Spark job ended without a run manifest; the last thing it said: {last}")
 
 
-def write_failure(path: Path, error: Exception) -> None:
+def write_failure(path: Path, partition: str, error: Exception) -> None:
     """Leave the job's own words where the operator looks for its result."""
-    write_json(path, {"format": FORMAT, "state": "failed", "class": type(error).__name__, "error": str(error)})
+    said = {"class": type(error).__name__, "error": str(error)}
+    write_json(path, {"format": FORMAT, "state": "failed", "partition": partition, **said})
+
+
+def abandon(path: Path, partition: str, staging: Path) -> None:
+    """Close the books of a run whose driver has died: what it staged is removed, and its manifest says so.
+
+    A run that left a manifest has ended in its own way and is left alone.
+    """
+    if read_state(path) is None:
+        shutil.rmtree(staging, ignore_errors=True)
+        write_failure(path, partition, SparkJobError("the driver died before the run had ended"))

@@ -17,10 +17,11 @@ from airflow_onnx_provider.runtime.feed import InputColumns, input_columns
 from airflow_onnx_provider.runtime.manifest import ModelManifest
 from airflow_onnx_provider.runtime.metrics import TaskMetrics
 from airflow_onnx_provider.runtime.outcomes import outcome_schema
-from airflow_onnx_provider.runtime.parquet import dealt, read_row_groups, row_groups
+from airflow_onnx_provider.runtime.parquet import read_pieces, row_groups
 from airflow_onnx_provider.runtime.profile import ExecutionProfile, profile_named
 from airflow_onnx_provider.runtime.scorer import score_rows
 from airflow_onnx_provider.runtime.session import load_model
+from airflow_onnx_provider.spark.shares import cut_row_groups
 
 _Given = str | Sequence[str] | Mapping[str, str | Sequence[str]]
 
@@ -89,7 +90,8 @@ def score_parquet(
     Spark turns every cell into a row and back before Python sees it. For wide tables that costs more than the model.
 
     :param paths: Parquet files of one schema, which this process and the workers see under the same paths
-    :param partitions: Spark tasks; row groups are dealt to them by their size and never divided
+    :param partitions: Spark tasks; a row group is divided only where it is larger than a
+        task's even share
     :raises BadInputError: before anything runs, for a model, column or type that does not fit, or no files
     """
     from pyspark.sql.pandas.types import from_arrow_schema
@@ -103,13 +105,13 @@ def score_parquet(
     schema = pq.read_schema(files[0])
     names = _needed(keys, input, schema.names)
     task = _Scoring.of(model, schema, keys=keys, given=input, profile=profile, top_k=top_k, raw=raw)
-    hands = dealt(row_groups(files), partitions)
+    shares = cut_row_groups(row_groups(files), partitions)
 
     def read_and_score(numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        mine = [group for batch in numbers for number in batch.column(0).to_pylist() for group in hands[number]]
-        yield from task(read_row_groups(mine, names))
+        mine = [piece for batch in numbers for number in batch.column(0).to_pylist() for piece in shares[number].pieces]
+        yield from task(read_pieces(mine, names))
 
-    slots = spark.range(0, partitions, 1, partitions)
+    slots = spark.range(0, len(shares), 1, len(shares))
     return slots.mapInArrow(read_and_score, from_arrow_schema(task.schema, prefer_timestamp_ntz=True))
 
 

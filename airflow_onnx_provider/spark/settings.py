@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_onnx_provider.runtime.profile import ExecutionProfile
+from airflow_onnx_provider.spark.sources import Source
 
 MODEL_ARCHIVE = "onnx_model"
 """Folder name under which ``--archives`` unpacks the model version on the driver and on each executor."""
@@ -22,8 +23,12 @@ class JobSettings:
     :param model: address, name, version and digest of the model version
     :param plan: the plan's JSON form, see ``Plan.to_dict``
     :param profile: the execution profile's JSON form
+    :param source: the source's fields
+    :param incremental: whether rows whose content this model has answered before are carried over
     :param top_k: how many of the best classes each prediction lists
     :param raw: outputs of the model that are kept whole
+    :param model_folder: the model version's folder on a path that the executors see, or None: it was shipped
+    :param submitter: process that waits for this job on the driver's machine, or None in cluster mode
     """
 
     run: str
@@ -33,24 +38,34 @@ class JobSettings:
     model: dict[str, Any]
     plan: dict[str, Any]
     profile: dict[str, Any]
+    source: dict[str, str | None] = field(default_factory=dict)
+    incremental: bool = False
     top_k: int = 0
     raw: tuple[str, ...] = ()
+    model_folder: str | None = None
+    submitter: int | None = None
 
-    def _planned(self, name: str) -> int:
-        return int(next(one["value"] for one in self.plan["decisions"] if one["name"] == name))
+    def planned(self, name: str) -> Any:
+        """A value of the plan."""
+        return next(one["value"] for one in self.plan["decisions"] if one["name"] == name)
+
+    @property
+    def where(self) -> Source:
+        """The day's source."""
+        return Source(**self.source)
 
     @property
     def execution(self) -> ExecutionProfile:
         """The execution profile with what was planned for it."""
-        planned = {name: self._planned(name) for name in ("threads", "batch_size")}
+        planned = {name: self.planned(name) for name in ("threads", "batch_size", "decode_threads")}
         return ExecutionProfile.from_dict({**self.profile, **planned})
 
     @property
     def partitions(self) -> int:
         """Spark tasks of the scoring stage."""
-        return self._planned("partitions")
+        return int(self.planned("partitions"))
 
     @property
     def slots(self) -> int:
         """Tasks that run at once."""
-        return self._planned("slots")
+        return int(self.planned("slots"))

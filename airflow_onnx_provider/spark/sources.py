@@ -11,59 +11,245 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_onnx_provider.exceptions import BadInputError
+from airflow_onnx_provider.spark.shares import Share, cut_files, cut_row_groups
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from airflow_onnx_provider.runtime.parquet import Piece
+    from airflow_onnx_provider.runtime.raw_speed import Sample
+
+SAMPLED_GROUPS = 16
+"""Row groups that one sample is taken from."""
 
 
 @dataclass(frozen=True)
-class Listing:
-    """The files of one partition.
+class Source:
+    """Where a day's rows are: files, or rows of Parquet files.
+
+    :param key: column that identifies a row; None: the day's folder holds the pictures' files themselves
+    :param input: column with the encoded pictures, or with their addresses; None as ``key``
+    :param root: folder or URL below which all addresses must lie; only and always with a column of addresses
+    """
+
+    key: str | None = None
+    input: str | None = None
+    root: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.key is None) != (self.input is None):
+            raise BadInputError(
+                "key and input name columns of the catalogue's Parquet files: give both, or neither for a folder of "
+                f"picture files; got key={self.key!r}, input={self.input!r}"
+            )
+        if self.root is not None and self.key is None:
+            raise BadInputError("root is for a column of addresses; name the columns with key and input")
+
+    def list_partition(self, catalog: Path, partition: str) -> FileListing | RowListing:
+        """List ``catalog/ds=<partition>``; what begins with ``.`` or ``_`` does not count as input.
+
+        :raises BadInputError: if the day is missing or empty, a name is not valid UTF-8, or the Parquet files lack a
+            column or have it in a type that does not fit
+        """
+        files = _files_of(catalog, partition)
+        if self.key is None or self.input is None:
+            return FileListing(files.folder, tuple(files.sizes), tuple(files.sizes.values()))
+        return _rows_of(files, self.key, self.input, self.root)
+
+
+@dataclass(frozen=True)
+class FileListing:
+    """A day of picture files.
 
     :param folder: the partition's folder
     :param keys: paths relative to ``folder``, sorted; they identify a row
-    :param bytes: size of all files together
+    :param sizes: of the files in bytes
     """
 
     folder: Path
     keys: tuple[str, ...]
-    bytes: int
+    sizes: tuple[int, ...]
 
-    def table(self) -> pa.Table:
-        """As rows of ``key`` and ``address`` (an absolute path)."""
-        import pyarrow as pa  # here, because the sensor needs this module while DAG files are parsed
+    key_type = "string"
+    from_bytes = False
 
-        addresses = [str(self.folder / key) for key in self.keys]
+    @property
+    def rows(self) -> int:
+        return len(self.keys)
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.sizes)
+
+    @property
+    def files(self) -> int:
+        return len(self.keys)
+
+    @property
+    def largest(self) -> int:
+        return max(self.sizes)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Columns that the task reads, under their names in the files."""
+        return {"key": "key", "address": "address"}
+
+    def samples(self, count: int, rows: int) -> list[Sample]:
+        """So many samples of about so many rows each, evenly over the day."""
+        from airflow_onnx_provider.runtime.raw_speed import Sample
+
+        step = max(1, len(self.keys) // (count * rows))
+        addresses = [str(self.folder / key) for key in self.keys[::step]]
+        return [Sample(addresses=tuple(addresses[number::count])) for number in range(count)]
+
+    def shares(self, parts: int, work: Path) -> list[Share]:
+        """Cut the day into even shares, written as the row groups of a list of files in ``work``.
+
+        The workers read their share of the list themselves, so nothing goes through the JVM.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from airflow_onnx_provider.runtime.parquet import row_groups
+
+        work.mkdir(parents=True, exist_ok=True)
+        path = work / "files.parquet"
         schema = pa.schema([("key", pa.string()), ("address", pa.string())])
-        return pa.table({"key": list(self.keys), "address": addresses}, schema=schema)
+        cuts = cut_files(self.sizes, parts)
+        with pq.ParquetWriter(path, schema) as writer:
+            for start, stop in cuts:
+                keys = self.keys[start:stop]
+                addresses = [str(self.folder / key) for key in keys]
+                table = pa.table({"key": list(keys), "address": addresses}, schema=schema)
+                writer.write_table(table, row_group_size=len(keys))
+        groups = row_groups([str(path)])
+        return [
+            Share((group,), stop - start, sum(self.sizes[start:stop]))
+            for group, (start, stop) in zip(groups, cuts, strict=True)
+        ]
 
 
-def list_partition(root: Path, partition: str) -> Listing:
-    """List ``root/ds=<partition>``; files and folders that begin with ``.`` or ``_`` do not count as input.
+@dataclass(frozen=True)
+class RowListing:
+    """A day of rows in Parquet files.
 
-    :raises BadInputError: if the day is missing or empty, or a name is not valid UTF-8
+    :param folder: the partition's folder
+    :param groups: the files' row groups
+    :param key: column that identifies a row
+    :param input: column with encoded pictures, or with addresses
+    :param key_type: Arrow type of the key, by its name
+    :param from_bytes: whether ``input`` holds the pictures themselves
+    :param root: below which addresses must lie
     """
-    folder = root / f"ds={partition}"
-    if not root.is_dir():
-        raise BadInputError(f"the catalogue {root} does not exist, or is no folder")
+
+    folder: Path
+    groups: tuple[Piece, ...]
+    key: str
+    input: str
+    key_type: str
+    from_bytes: bool
+    root: str | None
+
+    @property
+    def rows(self) -> int:
+        return sum(group.rows for group in self.groups)
+
+    @property
+    def bytes(self) -> int:
+        return sum(group.bytes for group in self.groups)
+
+    @property
+    def files(self) -> int:
+        return len({group.path for group in self.groups})
+
+    @property
+    def largest(self) -> int:
+        """Of one row, on the average of the row group where that is most; rows are what can be divided."""
+        return max(-(-group.bytes // group.rows) for group in self.groups)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Columns that the task reads, under their names in the files."""
+        return {"key": self.key, ("image" if self.from_bytes else "address"): self.input}
+
+    def samples(self, count: int, rows: int) -> list[Sample]:
+        """So many samples of about so many rows each, from the starts of row groups all over the day."""
+        from airflow_onnx_provider.runtime.raw_speed import Sample
+
+        places = self.groups[:: max(1, len(self.groups) // (count * SAMPLED_GROUPS))]
+        found = []
+        for number in range(count):
+            mine = places[number::count] or places[:1]
+            first = tuple(group.part(0, min(group.rows, -(-rows // len(mine)))) for group in mine)
+            found.append(Sample(pieces=first, column=self.input, root=self.root))
+        return found
+
+    def shares(self, parts: int, work: Path) -> list[Share]:  # noqa: ARG002  # nothing needs to be written
+        """Cut the day into even shares; a row group that is larger than one is divided."""
+        return cut_row_groups(self.groups, parts)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of one partition: path relative to its folder, sorted, to size."""
+
+    folder: Path
+    sizes: dict[str, int]
+
+
+def _files_of(catalog: Path, partition: str) -> _Files:
+    folder = catalog / f"ds={partition}"
+    if not catalog.is_dir():
+        raise BadInputError(f"the catalogue {catalog} does not exist, or is no folder")
     if not folder.is_dir():
-        days = sorted(path.name for path in root.glob("ds=*"))
+        days = sorted(path.name for path in catalog.glob("ds=*"))
         raise BadInputError(
-            f"the catalogue {root} has no ds={partition}; it has "
+            f"the catalogue {catalog} has no ds={partition}; it has "
             + (f"{len(days)} partitions from {days[0]} to {days[-1]}" if days else "no partition at all")
         )
-    keys, size = [], 0
+    sizes = {}
     for path, length in _walk(folder):
         key = os.path.relpath(path, folder)
         try:
             key.encode()
         except UnicodeEncodeError as error:
             raise BadInputError(f"a file name below {folder} is not valid UTF-8: {key!r}; rename it") from error
-        keys.append(key)
-        size += length
-    if not keys:
+        sizes[key] = length
+    if not sizes:
         raise BadInputError(f"{folder} is empty: there is nothing to predict")
-    return Listing(folder, tuple(sorted(keys)), size)
+    return _Files(folder, dict(sorted(sizes.items())))
+
+
+def _rows_of(files: _Files, key: str, column: str, root: str | None) -> RowListing:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from airflow_onnx_provider.runtime.parquet import row_groups
+
+    paths = [str(files.folder / name) for name in files.sizes]
+    try:
+        schema = pq.read_schema(paths[0])
+        groups = tuple(group for group in row_groups(paths) if group.rows)
+    except (pa.ArrowException, OSError) as error:
+        raise BadInputError(
+            f"key and input name columns of Parquet files, but {files.folder} holds something else: {error}"
+        ) from error
+    if absent := [name for name in (key, column) if name not in schema.names]:
+        raise BadInputError(f"{paths[0]} has no column {', '.join(absent)}; it has {', '.join(schema.names)}")
+    if not groups:
+        raise BadInputError(f"{files.folder} holds no row: there is nothing to predict")
+    key_type, kind = schema.field(key).type, schema.field(column).type
+    if not (pa.types.is_string(key_type) or pa.types.is_integer(key_type)):
+        raise BadInputError(f"the key {key} is {key_type}; a key must be a string or a whole number")
+    if pa.types.is_binary(kind):
+        if root is not None:
+            raise BadInputError(f"{column} holds the pictures themselves, so root has no meaning; leave it out")
+    elif not pa.types.is_string(kind):
+        raise BadInputError(f"{column} is {kind}; it must hold encoded pictures (binary) or addresses (string)")
+    elif root is None:
+        raise BadInputError(
+            f"{column} holds addresses: say with root below which folder or URL they must lie, so that no row can "
+            "make a worker read anything else"
+        )
+    return RowListing(files.folder, groups, key, column, str(key_type), pa.types.is_binary(kind), root)
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, int]]:

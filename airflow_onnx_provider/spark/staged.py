@@ -6,23 +6,28 @@ from pathlib import Path
 
 from airflow_onnx_provider.exceptions import PublishError
 from airflow_onnx_provider.spark.layout import OutputLayout
-from airflow_onnx_provider.spark.publish import published_run
+from airflow_onnx_provider.spark.publish import published_run, require_base
 
 
 def count_rows(layout: OutputLayout, partition: str, run: str) -> tuple[int, int]:
     """Rows of a run's predictions and quarantine, staged or already published.
 
+    :raises PublishConflictError: if the run was removed because another was published that it was not based on
     :raises PublishError: if the run is in neither place
     """
-    staged, published = layout.staging(run), published_run(layout, partition) == run
-    # A publish that died in between has moved the one and not the other.
-    predictions = staged / "predictions" if (staged / "predictions").is_dir() else layout.published(partition)
-    quarantine = staged / "quarantine" if (staged / "quarantine").is_dir() else layout.quarantine(partition)
-    if not published and predictions.parent != staged:
+    staged = layout.staging(run)
+    if published_run(layout, partition) == run:
+        # A publish that died in between has left the quarantine in staging, and maybe the old rows beside it.
+        quarantine = staged / "quarantine"
+        return _rows(layout.published(partition)), _rows(
+            quarantine if quarantine.is_dir() else layout.quarantine(partition)
+        )
+    if not (staged / "predictions").is_dir():
+        require_base(layout, partition, run)
         raise PublishError(
             f"the rows of run {run} are neither staged nor published below {layout.root}; run inference again"
         )
-    return _rows(predictions), _rows(quarantine)
+    return _rows(staged / "predictions"), _rows(staged / "quarantine")
 
 
 def _rows(folder: Path) -> int:

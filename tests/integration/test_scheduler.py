@@ -2,70 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import socket
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
-import requests
 
 from airflow_onnx_provider.spark.layout import OutputLayout
 from airflow_onnx_provider.spark.run_manifest import RunManifest
-from demo.environment import DAG_ID, airflow_environment, on_port
-from demo.standalone import standalone
+from demo.environment import DAG_ID, airflow_environment
 from tests.integration.conftest import draw_day
+from tests.integration.serving import Airflow, serving, wait_for
 
 pytestmark = [pytest.mark.spark, pytest.mark.scheduler, pytest.mark.timeout(900)]
 
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03")
-
-
-@dataclass
-class Airflow:
-    """A running `airflow standalone`, spoken to over its REST API as the UI does."""
-
-    url: str
-    token: str = ""
-
-    def call(self, method: str, path: str, **body: Any) -> Any:
-        headers = {"Authorization": f"Bearer {self.token}"}
-        answer = requests.request(method, f"{self.url}{path}", headers=headers, json=body or None, timeout=30)
-        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
-        return answer.json()
-
-    def runs(self) -> list[dict[str, Any]]:
-        return list(self.call("GET", f"/api/v2/dags/{DAG_ID}/dagRuns?limit=50")["dag_runs"])
-
-
-def wait_for(what: str, ready: Callable[[], Any], seconds: float) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if found := ready():
-                return found
-        except (requests.ConnectionError, OSError):
-            pass
-        time.sleep(1)
-    raise AssertionError(f"waited {seconds} s for {what}")
-
-
-def free_port() -> int:
-    """A free port whose next two are free as well."""
-    for port in range(20_000, 60_000, 7):
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            for offset in range(3):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
-            return port
-    raise AssertionError("no three free ports in a row")
 
 
 @pytest.fixture(scope="module")
@@ -77,31 +30,12 @@ def today() -> str:
 def airflow(home: Path, today: str) -> Iterator[Airflow]:
     for day in (*DAYS, "2026-01-04", today):
         draw_day(home, day)
-    port = free_port()
-    environment = airflow_environment(home, master="local[2]") | on_port(port)
-    with (home / "standalone.log").open("w") as log, standalone(environment, log) as process:
-        running = Airflow(f"http://localhost:{port}")
-        wait_for("the API server", lambda: requests.get(f"{running.url}/api/v2/version", timeout=5).ok, 120)
-        passwords = home / "airflow" / "simple_auth_manager_passwords.json.generated"
-        credentials = json.loads(wait_for("the password", passwords.read_text, 30))
-        login = {"username": "admin", "password": credentials["admin"]}
-        running.token = requests.post(f"{running.url}/auth/token", json=login, timeout=30).json()["access_token"]
-        wait_for("the DAG", lambda: running.call("GET", "/api/v2/dags")["total_entries"], 120)
+    with serving(home, airflow_environment(home, master="local[2]")) as running:
         yield running
-        session = os.getsid(process.pid)
-    left = [one for one in psutil.process_iter() if session_of(one) == session]
-    assert not left, f"left behind: {[one.cmdline()[:4] for one in left]}"
-
-
-def session_of(process: psutil.Process) -> int | None:
-    try:
-        return None if process.status() == psutil.STATUS_ZOMBIE else os.getsid(process.pid)
-    except (psutil.NoSuchProcess, ProcessLookupError):
-        return None
 
 
 def finished(airflow: Airflow, count: int) -> list[dict[str, Any]] | None:
-    runs = airflow.runs()
+    runs = airflow.runs(DAG_ID)
     done = [run for run in runs if run["state"] in ("success", "failed")]
     return runs if len(done) == count == len(runs) else None
 

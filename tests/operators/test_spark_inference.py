@@ -21,6 +21,8 @@ from airflow_onnx_provider import (
     OnnxPublishOperator,
     OnnxSparkInferenceOperator,
 )
+from airflow_onnx_provider.operators.task_run import TaskRun
+from airflow_onnx_provider.spark.layout import OutputLayout
 from tests.conftest import Day, make_colour_model, set_connection
 
 pytestmark = pytest.mark.usefixtures("connections")
@@ -281,9 +283,21 @@ def test_killing_before_the_submission_does_nothing(tmp_path: Path) -> None:
 
 
 def test_a_retry_that_finds_a_cluster_job_of_its_own_takes_up_the_same_run(tmp_path: Path) -> None:
-    operator = inference(tmp_path, "unused/model/version")
+    layout = OutputLayout(tmp_path)
     state = TaskState(spark_job_id="driver-1", onnx_run="earlier-run")
+    run = TaskRun(state, ("spark_job_id",))
 
-    assert operator._attach_or_name_run({"run_id": "r", "task_state_store": state}) == "earlier-run"
+    assert run.begin(layout, "2026-01-01", "manual") == "earlier-run"
     state.delete("spark_job_id")
-    assert operator._attach_or_name_run({"run_id": "r", "task_state_store": state}) != "earlier-run"
+    assert run.begin(layout, "2026-01-01", "manual").startswith("2026-01-01-manual-")
+
+
+def test_what_a_try_staged_whose_driver_died_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    layout, run = OutputLayout(tmp_path), TaskRun(TaskState(), ("spark_job_id",))
+    first = run.begin(layout, "2026-01-01", "manual")
+    layout.staging(first).mkdir(parents=True)
+
+    run.begin(layout, "2026-01-01", "manual")
+
+    assert not layout.staging(first).exists()
+    assert json.loads(layout.run_manifest(first).read_text())["error"] == "the driver died before the run had ended"

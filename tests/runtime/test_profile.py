@@ -74,6 +74,10 @@ def test_provider_options_are_texts_in_one_order() -> None:
 
 def test_tensorrt_leaves_the_rest_to_the_same_gpu() -> None:
     assert profile_named("tensorrt").providers == [("TensorrtExecutionProvider", {}), "CUDAExecutionProvider"]
+    assert profile_named("tensorrt").on_device("3").providers == [
+        ("TensorrtExecutionProvider", {"device_id": "3"}),
+        ("CUDAExecutionProvider", {"device_id": "3"}),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from airflow_onnx_provider.exceptions import BadInputError
 from airflow_onnx_provider.runtime.manifest import ModelManifest
 from airflow_onnx_provider.runtime.profile import ExecutionProfile
-from airflow_onnx_provider.runtime.raw_speed import images_per_second, measure_in_child
+from airflow_onnx_provider.runtime.raw_speed import Sample, images_per_second, measure_in_child
 from airflow_onnx_provider.runtime.session import LoadedModel
 from tests.runtime.tiny import plain_picture
 
@@ -72,9 +72,9 @@ def test_a_long_day_is_cut_short(pictures: list[str], model: LoadedModel) -> Non
 def test_the_measurement_runs_in_a_process_of_its_own(pictures: list[str], version: Path) -> None:
     digest = ModelManifest.read(version).digest
 
-    assert measure_in_child(pictures, version, digest, ExecutionProfile(batch_size=4)) > 0
+    assert measure_in_child(Sample(tuple(pictures)), version, digest, ExecutionProfile(batch_size=4)) > 0
 
 
 def test_a_measurement_that_fails_gives_the_childs_own_error(pictures: list[str], version: Path) -> None:
     with pytest.raises(BadInputError, match="expected the model 000000000000…"):
-        measure_in_child(pictures, version, "0" * 64, ExecutionProfile())
+        measure_in_child(Sample(tuple(pictures)), version, "0" * 64, ExecutionProfile())

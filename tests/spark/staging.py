@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_onnx_provider.spark.layout import OutputLayout
+from airflow_onnx_provider.spark.publish import base_run
 from airflow_onnx_provider.spark.run_manifest import RunManifest
 
 
@@ -48,7 +49,8 @@ def stage(layout: OutputLayout, run: str, partition: str = "2026-01-01") -> None
         (staging / folder).mkdir(parents=True)
         pq.write_table(pa.table({"key": keys, "run": [run] * len(keys)}), staging / folder / "part-0.parquet")
         (staging / folder / "_SUCCESS").touch()
-    a_manifest(run, layout, partition=partition).write(layout.run_manifest(run))
+    manifest = a_manifest(run, layout, partition=partition, replaces=base_run(layout, partition))
+    manifest.write(layout.run_manifest(run))
 
 
 def run_in(folder: Path) -> str | None:

@@ -38,9 +38,15 @@ def test_quarantined_rows_are_the_sum_over_the_reasons(path: Path) -> None:
 
 
 def test_a_failed_run_gives_the_jobs_own_words(path: Path) -> None:
-    write_failure(path, BadInputError("the day is empty"))
+    write_failure(path, "2026-01-01", BadInputError("the day is empty"))
 
-    assert read_state(path) == {"format": 1, "state": "failed", "class": "BadInputError", "error": "the day is empty"}
+    assert read_state(path) == {
+        "format": 1,
+        "state": "failed",
+        "partition": "2026-01-01",
+        "class": "BadInputError",
+        "error": "the day is empty",
+    }
     with pytest.raises(SparkJobError, match="the run is failed: the day is empty"):
         RunManifest.read(path)
 
@@ -72,7 +78,7 @@ def test_a_manifest_that_lacks_a_figure(path: Path) -> None:
 
 def test_a_failed_run_gives_its_own_error_back(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    write_failure(path, BadInputError("the catalogue is not there"))
+    write_failure(path, "2026-01-01", BadInputError("the catalogue is not there"))
 
     found = failure(path, "spark-submit said a lot")
 
@@ -82,7 +88,7 @@ def test_a_failed_run_gives_its_own_error_back(tmp_path: Path) -> None:
 
 def test_an_error_of_somebody_else_keeps_its_name(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    write_failure(path, ValueError("odd"))
+    write_failure(path, "2026-01-01", ValueError("odd"))
     assert str(failure(path, "")) == "ValueError: odd"
 
 

@@ -4,12 +4,21 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from airflow_onnx_provider.exceptions import BadInputError
-from airflow_onnx_provider.spark.sources import list_partition, readiness
+from airflow_onnx_provider.runtime.parquet import read_pieces
+from airflow_onnx_provider.spark.sources import FileListing, RowListing, Source, readiness
 
 DAY = "2026-01-01"
+
+
+def list_partition(catalog: Path, partition: str) -> FileListing:
+    listing = Source().list_partition(catalog, partition)
+    assert isinstance(listing, FileListing)
+    return listing
 
 
 def write(path: Path, data: bytes = b"12345") -> Path:
@@ -50,11 +59,12 @@ def test_odd_but_valid_names_are_kept_as_they_are(tmp_path: Path) -> None:
     assert list(list_partition(tmp_path, DAY).keys) == names
 
 
-def test_the_table_has_keys_and_absolute_addresses(tmp_path: Path, day: Path) -> None:
-    table = list_partition(tmp_path, DAY).table()
+def test_the_shares_of_a_folder_are_lists_of_files_that_the_workers_read(tmp_path: Path, day: Path) -> None:
+    shares = list_partition(tmp_path, DAY).shares(2, tmp_path / "work")
 
-    assert table.column_names == ["key", "address"]
-    assert table.to_pylist()[0] == {"key": "a.png", "address": str(day / "a.png")}
+    rows = [batch.to_pylist() for share in shares for batch in read_pieces(share.pieces, ["key", "address"])]
+    assert rows == [[{"key": name, "address": str(day / name)}] for name in ("a.png", "b.jpg")]
+    assert [(share.rows, share.bytes) for share in shares] == [(1, 3), (1, 5)]
 
 
 def test_a_dangling_link_is_a_row_too(tmp_path: Path, day: Path) -> None:
@@ -209,3 +219,89 @@ def test_a_file_that_goes_away_during_the_look_is_no_error(day: Path, monkeypatc
     monkeypatch.setattr(os, "scandir", Vanishing)
 
     assert readiness(day, None, 60, NOW).complete is True  # b.jpg is as old as a year before 2033
+
+
+def write_rows(path: Path, rows: int = 10, row_group_size: int = 4, **columns: Any) -> Path:
+    given = {"sku": [f"sku-{number}" for number in range(rows)], "jpeg": [b"x" * 100] * rows} | columns
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(given), path, row_group_size=row_group_size)
+    return path
+
+
+def rows_of(catalog: Path, **source: str) -> RowListing:
+    listing = Source(**source).list_partition(catalog, DAY)
+    assert isinstance(listing, RowListing)
+    return listing
+
+
+def test_rows_of_parquet_files_with_the_pictures_in_them(tmp_path: Path) -> None:
+    write_rows(tmp_path / f"ds={DAY}" / "a.parquet")
+    write_rows(tmp_path / f"ds={DAY}" / "more" / "b.parquet", rows=3)
+    write_rows(tmp_path / f"ds={DAY}" / "_half.parquet")
+
+    listing = rows_of(tmp_path, key="sku", input="jpeg")
+
+    assert (listing.rows, listing.files, listing.key_type, listing.from_bytes) == (13, 2, "string", True)
+    assert listing.columns == {"key": "sku", "image": "jpeg"}
+    assert sum(share.rows for share in listing.shares(5, tmp_path)) == 13
+
+
+def test_rows_of_parquet_files_with_addresses(tmp_path: Path) -> None:
+    write_rows(tmp_path / f"ds={DAY}" / "a.parquet", sku=list(range(10)), jpeg=["shoes/a.jpg"] * 10)
+
+    listing = rows_of(tmp_path, key="sku", input="jpeg", root="/data/images")
+
+    assert (listing.key_type, listing.from_bytes, listing.columns) == (
+        "int64",
+        False,
+        {"key": "sku", "address": "jpeg"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "columns", "said"),
+    [
+        ({"key": "id", "input": "jpeg"}, {}, "has no column id; it has sku, jpeg"),
+        (
+            {"key": "sku", "input": "jpeg"},
+            {"jpeg": ["a.jpg"] * 10},
+            "holds addresses: say with root below which",
+        ),
+        ({"key": "sku", "input": "jpeg", "root": "/data"}, {}, "holds the pictures themselves, so root has no meaning"),
+        ({"key": "sku", "input": "jpeg"}, {"jpeg": [1] * 10}, "jpeg is int64; it must hold encoded pictures"),
+        ({"key": "sku", "input": "jpeg"}, {"sku": [0.5] * 10}, "the key sku is double; a key must be a string or"),
+    ],
+)
+def test_columns_that_do_not_fit(tmp_path: Path, source: dict[str, str], columns: dict[str, Any], said: str) -> None:
+    write_rows(tmp_path / f"ds={DAY}" / "a.parquet", **columns)
+
+    with pytest.raises(BadInputError, match=said):
+        Source(**source).list_partition(tmp_path, DAY)
+
+
+def test_pictures_where_parquet_files_were_announced(tmp_path: Path, day: Path) -> None:
+    with pytest.raises(BadInputError, match="key and input name columns of Parquet files, but .* holds something else"):
+        Source("sku", "jpeg").list_partition(tmp_path, DAY)
+
+
+def test_parquet_files_without_a_row(tmp_path: Path) -> None:
+    write_rows(tmp_path / f"ds={DAY}" / "a.parquet", rows=0)
+
+    with pytest.raises(BadInputError, match="holds no row: there is nothing to predict"):
+        Source("sku", "jpeg").list_partition(tmp_path, DAY)
+
+
+@pytest.mark.parametrize("source", [{"key": "sku"}, {"input": "jpeg"}, {"root": "/data"}])
+def test_half_a_source(source: dict[str, str]) -> None:
+    with pytest.raises(BadInputError, match="give both, or neither|name the columns with key and input"):
+        Source(**source)
+
+
+def test_samples_come_from_all_over_the_day(tmp_path: Path) -> None:
+    names = [f"{number:02d}" for number in range(40)]
+    write_rows(tmp_path / f"ds={DAY}" / "a.parquet", rows=40, jpeg=[name.encode() for name in names])
+
+    first, second = rows_of(tmp_path, key="sku", input="jpeg").samples(2, rows=10)
+
+    assert list(first.pictures()) == [b"00", b"01", b"08", b"09", b"16", b"17", b"24", b"25", b"32", b"33"]
+    assert not set(first.pictures()) & set(second.pictures())

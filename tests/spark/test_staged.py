@@ -6,12 +6,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_onnx_provider.exceptions import PublishError
+from airflow_onnx_provider.exceptions import PublishConflictError, PublishError
+from airflow_onnx_provider.spark import publish as publishing
 from airflow_onnx_provider.spark.layout import OutputLayout
 from airflow_onnx_provider.spark.publish import publish
 from airflow_onnx_provider.spark.staged import count_rows
-from tests.spark.staging import stage
-from tests.spark.test_publish import DAY, publish_and_crash, steps_of_a_replacement
+from tests.spark.test_publish import DAY, a_replacement, publish_and_crash, stage, steps_of_a_replacement
 
 
 @pytest.fixture
@@ -38,6 +38,11 @@ def test_a_run_that_was_replaced_is_not_counted_as_the_one_that_replaced_it(layo
         stage(layout, run)
         publish(layout, DAY, run)
 
+    with pytest.raises(PublishConflictError, match="run run-1 was published and replaced since; run run-2"):
+        count_rows(layout, DAY, "run-1")
+
+
+def test_a_run_that_lies_nowhere_is_refused(layout: OutputLayout) -> None:
     with pytest.raises(PublishError, match="run run-1 are neither staged nor published .* run inference again"):
         count_rows(layout, DAY, "run-1")
 
@@ -49,13 +54,25 @@ def test_a_lost_file_is_missing_in_the_count(layout: OutputLayout) -> None:
     assert count_rows(layout, DAY, "run-1") == (0, 1)
 
 
-def test_rows_are_found_wherever_a_publishing_was_cut_off(tmp_path: Path) -> None:
-    """A check that is cleared after a publish task died must see the run's rows, not half of them."""
+def test_a_run_that_lost_its_staging_to_another_is_said_to_have_lost(layout: OutputLayout) -> None:
+    stage(layout, "run-1")
+    stage(layout, "run-2")
+    publish(layout, DAY, "run-1")
+
+    with pytest.raises(PublishConflictError, match="run run-2 was based on an empty partition, but run run-1"):
+        count_rows(layout, DAY, "run-2")
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_rows_are_found_wherever_a_publishing_was_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
+) -> None:
+    """A check that is cleared after a publish task died must see the run's rows, not half of them or the old ones."""
+    if not can_exchange:
+        monkeypatch.setattr(publishing, "_exchange", lambda one, other: False)
     for step in range(steps_of_a_replacement(tmp_path)):
-        layout = OutputLayout(tmp_path / str(step))
-        stage(layout, "run-1")
-        publish(layout, DAY, "run-1")
-        stage(layout, "run-2")
+        layout = a_replacement(tmp_path / str(step))
+        pq.write_table(pa.table({"key": ["d", "e"]}), layout.staging("run-2") / "predictions" / "part-1.parquet")
         publish_and_crash(layout, "run-2", step)
 
-        assert count_rows(layout, DAY, "run-2") == (2, 1), f"cut off after {step} changes of the disk"
+        assert count_rows(layout, DAY, "run-2") == (4, 1), f"cut off after {step} changes of the disk"

@@ -1,0 +1,1 @@
+"""What each kind of cluster has free, asked through its own web API."""

@@ -1,0 +1,7 @@
+"""The home of the integration tests, for the reference DAG on a cluster."""
+
+from __future__ import annotations
+
+from tests.integration.conftest import home
+
+__all__ = ["home"]
