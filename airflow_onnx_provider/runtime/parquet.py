@@ -14,7 +14,10 @@ BATCH_BYTES = 16 << 20
 """About how much of a piece is held at once."""
 
 STREAM_BYTES = 1 << 20
-"""Column chunks are read through a buffer of this size; else each would be held whole, whatever its size."""
+"""Column chunks are read through a buffer of this size; else each would be held whole, whatever its size.
+
+What is held then is a page. Spark's writer ends one at about 1 MiB, pyarrow's after 1,024 rows (``write_batch_size``).
+"""
 
 FOOTERS_AT_ONCE = 16
 """A footer is one small read; on a network share it is all latency."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,14 @@ def inference(tmp_path: Path, model: Any, **changes: Any) -> OnnxSparkInferenceO
     return OnnxSparkInferenceOperator(**(arguments | changes))
 
 
-def run_day(tmp_path: Path, model: str, context: dict[str, Any], **checks: Any) -> dict[str, Any]:
-    """Infer, check and publish one day, as the reference DAG does."""
-    predictions = inference(tmp_path, model).execute(context)
+def run_day(
+    tmp_path: Path, model: str, context: dict[str, Any], changes: Mapping[str, Any] | None = None, **checks: Any
+) -> dict[str, Any]:
+    """Infer, check and publish one day, as the reference DAG does.
+
+    :param changes: arguments of inference
+    """
+    predictions = inference(tmp_path, model, **(changes or {})).execute(context)
     checked = OnnxPredictionCheckOperator(task_id="check", predictions=predictions, checks=checks).execute(context)
     return OnnxPublishOperator(task_id="publish", predictions=checked).execute(context)
 
