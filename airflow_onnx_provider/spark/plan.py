@@ -8,11 +8,17 @@ from typing import Any
 
 from airflow_onnx_provider.exceptions import BadInputError
 from airflow_onnx_provider.runtime.profile import PICTURES_PER_BATCH, ExecutionProfile
-from airflow_onnx_provider.spark.by_hand import HAND_SET, Value, checked, hand_set_of
-from airflow_onnx_provider.spark.decisions import Decision, Decisions, Plan, duration, properties_of
-from airflow_onnx_provider.spark.facts import ClusterFacts, InputFacts, ModelFacts
-from airflow_onnx_provider.spark.memory import HEAP_MB, WorkerMemory
-from airflow_onnx_provider.spark.placement import MAX_EXECUTOR_CORES, UNKNOWN_EXECUTOR_CORES, Room, room, tasks_on
+from airflow_onnx_provider.spark.planning.by_hand import HAND_SET, Value, checked, hand_set_of
+from airflow_onnx_provider.spark.planning.decisions import Decision, Decisions, Plan, duration, properties_of
+from airflow_onnx_provider.spark.planning.facts import ClusterFacts, InputFacts, ModelFacts
+from airflow_onnx_provider.spark.planning.memory import HEAP_MB, WorkerMemory
+from airflow_onnx_provider.spark.planning.placement import (
+    MAX_EXECUTOR_CORES,
+    UNKNOWN_EXECUTOR_CORES,
+    Room,
+    room,
+    tasks_on,
+)
 
 __all__ = ["HAND_SET", "ClusterFacts", "Decision", "InputFacts", "ModelFacts", "Plan", "hand_set_of", "plan"]
 

@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 
 from airflow_onnx_provider.exceptions import BadInputError, ClusterBusyError
 from airflow_onnx_provider.runtime.profile import PICTURES_PER_BATCH, ExecutionProfile, profile_named
-from airflow_onnx_provider.spark.by_hand import GPU_NAMES, PROPERTIES
-from airflow_onnx_provider.spark.memory import JVM_OVERHEAD_MB
 from airflow_onnx_provider.spark.plan import (
     HAND_SET,
     LONG_TASK_SECONDS,
@@ -28,6 +26,8 @@ from airflow_onnx_provider.spark.plan import (
     hand_set_of,
     plan,
 )
+from airflow_onnx_provider.spark.planning.by_hand import GPU_NAMES, PROPERTIES
+from airflow_onnx_provider.spark.planning.memory import JVM_OVERHEAD_MB
 
 MIB = 2**20
 GIB = 2**30

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from airflow_onnx_provider.spark.by_hand import Value
+from airflow_onnx_provider.spark.planning.by_hand import Value
 
 MAX_TASK_FAILURES = 4
 """Spark's own default. What kills a worker is isolated when its task is tried again, so a second try must exist."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_onnx_provider.exceptions import BadInputError, ClusterBusyError, OnnxProviderError
-from airflow_onnx_provider.spark.facts import ClusterFacts
-from airflow_onnx_provider.spark.memory import HEAP_MB, LEAST_HEAP_MB, WorkerMemory
+from airflow_onnx_provider.spark.planning.facts import ClusterFacts
+from airflow_onnx_provider.spark.planning.memory import HEAP_MB, LEAST_HEAP_MB, WorkerMemory
 
 MAX_EXECUTOR_CORES = 16
 """An executor takes a worker whole, so that the model comes to each worker once, but not more cores than these: all

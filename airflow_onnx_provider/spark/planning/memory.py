@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from airflow_onnx_provider.spark.facts import InputFacts, ModelFacts
+from airflow_onnx_provider.spark.planning.facts import InputFacts, ModelFacts
 
 HEAP_MB = 1024
 """Spark's own default. The JVM moves keys and labels only."""

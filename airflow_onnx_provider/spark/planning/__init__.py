@@ -1,0 +1,1 @@
+"""What the planner consists of; its door is :func:`airflow_onnx_provider.spark.plan.plan`."""
