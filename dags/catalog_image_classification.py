@@ -14,10 +14,13 @@ the day and nothing else, and the rows that it replaces stay in `_history/`.
 | `quantize` | 8 bits, if accurate enough and faster on this CPU | its result gives the reason |
 | `infer` | one pass over the day on Spark, into staging | the plan and the job's own lines are in the log |
 | `check` | books, quarantine, confidence, drift | the exception lists every failed check |
-| `publish` | staging to `ds=…`, the old rows to `_history/` | safe to clear and run again |
+| `publish` | staging to `ds=…`, the old rows to `_history/` | safe to clear; if another run came first, clear `infer` |
 
 **Which day?** The Param `partition`, if given; else the run's partition key or logical date; a run that is triggered
 without a date takes today (UTC).
+
+**Plan only** prepares the model, logs how the job would run and for how long, and skips the rest. **Only what is new** carries
+answers over from the last published day for pictures that this model has scored.
 
 **Connections**: `spark_default` (for example `{"conn_type": "spark", "host": "local[*]"}`) and
 `onnx_model_store_default` (`{"conn_type": "onnx_model_store", "extra": {"root": "/data/models"}}`).
