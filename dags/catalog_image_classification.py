@@ -19,8 +19,8 @@ the day and nothing else, and the rows that it replaces stay in `_history/`.
 **Which day?** The Param `partition`, if given; else the run's partition key or logical date; a run that is triggered
 without a date takes today (UTC).
 
-**Plan only** prepares the model, logs how the job would run and for how long, and skips the rest. **Only what is new** carries
-answers over from the last published day for pictures that this model has scored.
+**Plan only** prepares the model, logs how the job would run and for how long, and skips the rest. **Only what is new**
+carries answers over from the last published day for pictures that this model has scored.
 
 **Connections**: `spark_default` (for example `{"conn_type": "spark", "host": "local[*]"}`) and
 `onnx_model_store_default` (`{"conn_type": "onnx_model_store", "extra": {"root": "/data/models"}}`).
