@@ -28,7 +28,6 @@ class JobSettings:
     :param top_k: how many of the best classes each prediction lists
     :param raw: outputs of the model that are kept whole
     :param model_folder: the model version's folder on a path that the executors see, or None: it was shipped
-    :param submitter: process that waits for this job on the driver's machine, or None in cluster mode
     """
 
     run: str
@@ -43,7 +42,6 @@ class JobSettings:
     top_k: int = 0
     raw: tuple[str, ...] = ()
     model_folder: str | None = None
-    submitter: int | None = None
 
     def planned(self, name: str) -> Any:
         """A value of the plan."""

@@ -23,6 +23,7 @@ import requests
 EXECUTOR = "CoarseGrainedExecutorBackend"
 DAEMON_JAVA_OPTS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto"
 """Master and workers do little; quick to start and small matters more than speed."""
+PR_SET_PDEATHSIG = 1  # of Linux: sys/prctl.h
 MARK = "STANDALONE_CLUSTER"
 
 
@@ -197,10 +198,17 @@ class StandaloneCluster:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=ended_with_this_process(),
             )
 
     def _log(self, name: str) -> Callable[[], str]:
         return lambda: (self.root / name / "log.txt").read_text()[-2000:]
+
+
+def ended_with_this_process() -> Callable[[], object]:
+    """What a daemon does before it becomes Java, so that it ends even with a test run that is killed."""
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def free_ports(count: int) -> list[int]:
