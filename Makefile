@@ -16,7 +16,7 @@ demo: $(READY) java  ## the whole daily job on real pictures, about five minutes
 test: $(READY) java  ## all tests, real Spark and a real scheduler included
 	$(BIN)/python -m pytest
 
-test-faults: $(READY) java  ## what happens when things die: a real cluster, real kills, about six minutes
+test-faults: $(READY) java  ## what happens when things die: a real cluster, real kills, about ten minutes
 	$(BIN)/python -m pytest -m faults
 
 lint: $(READY)

@@ -262,6 +262,6 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
 
     def _link(self, application: str, address: str) -> None:
         """As soon as the application has an address, the task's page links to it."""
-        self.log.info("Spark application %s: %s", application, address or "its address is not known")
+        self.log.info("Spark UI of %s: %s", application, address or "its address is not known")
         if self._task is not None and address:
             self._task.xcom_push(SPARK_UI_KEY, address)

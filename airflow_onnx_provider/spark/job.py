@@ -156,7 +156,7 @@ def run(settings: JobSettings, layout: OutputLayout) -> RunManifest:
             },
             images_per_second=round(rate, 1),
             raw_images_per_second=round(raw, 1),
-            raw_share=round((listing.rows - books["carried"]) / scoring_seconds / raw, 4),
+            raw_share=round((listing.rows - books["carried"]) / scoring_seconds / raw, 4) if raw else 0.0,
             golden_difference=total.golden_difference,
             peak_memory_mb=round(total.peak_memory_mb, 1),
             provenance={

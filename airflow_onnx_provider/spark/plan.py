@@ -234,6 +234,8 @@ def _slots(given: Mapping[str, Any], place: Room, rows: InputFacts) -> tuple[int
                 f"how many tasks can run at once (executors times their cores, divided by {place.task_cpus} a task)"
             )
         return given["slots"], f"{cluster.master} does not say"
+    if by_hand := given.get("partitions"):
+        return min(int(most), by_hand), f"{by_hand} partitions set by hand; {int(most)} could run{note}"
     busy = max(1, rows.rows // MIN_ROWS_PER_TASK)
     if busy < most:
         return busy, f"{rows.rows:,} rows, at least {MIN_ROWS_PER_TASK} a task; {int(most)} could run{note}"

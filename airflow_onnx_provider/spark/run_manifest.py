@@ -39,7 +39,8 @@ class RunManifest:
     :param seconds: ``load``, ``read``, ``decode``, ``inference``, ``wait`` (for a full batch) over all tasks, of which
         reading and decoding may go on beside inference; ``scoring``, ``job`` on the clock
     :param images_per_second: rows in divided by the scoring stage's time on the clock
-    :param raw_images_per_second: same decode and model in plain processes on a sample, all slots together
+    :param raw_images_per_second: same decode and model in plain processes on a sample, all slots together; 0.0 if
+        those crashed
     :param raw_share: ``images_per_second``, carried rows left out, divided by ``raw_images_per_second``
     :param golden_difference: largest difference of the golden rows in any worker
     :param peak_memory_mb: most memory of any Python worker, in MiB

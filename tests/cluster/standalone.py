@@ -7,7 +7,9 @@ speculative copy of a task on the machine that already works at it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -198,7 +200,7 @@ class StandaloneCluster:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=ended_with_this_process(),
+                preexec_fn=ended_with_this_process(),  # noqa: PLW1509  # it looks nothing up after the fork
             )
 
     def _log(self, name: str) -> Callable[[], str]:

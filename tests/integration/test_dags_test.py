@@ -54,3 +54,14 @@ def test_an_unchanged_model_comes_from_the_store_and_a_failed_check_keeps_the_da
     assert "converted from" not in run.stdout
     assert "mean_confidence: FAILED; expected a mean score of at least 1.000" in run.stdout
     assert {file.name: file.read_bytes() for file in (home / "predictions" / "ds=2026-01-01").iterdir()} == before
+
+
+def test_a_dry_run_plans_and_scores_nothing(home: Path) -> None:
+    draw_day(home, "2026-01-05", good=8)
+
+    run = dags_test(home, "2026-01-05", dry_run=True)
+
+    assert run.returncode == 0, run.stdout[-4000:]
+    assert "executor_memory_overhead_mb" in run.stdout, "the plan is in the log"
+    assert run.stdout.count("inference was only planned (dry_run), so there are no predictions") == 1
+    assert not (home / "predictions" / "ds=2026-01-05").exists()

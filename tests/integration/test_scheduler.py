@@ -78,6 +78,17 @@ def test_scheduled_backfilled_and_triggered_runs_each_publish_their_own_day(
     assert all(event["extra"]["predicted"] == 40 and event["extra"]["model_digest"] for event in events)
 
 
+def test_a_run_shows_its_plan_and_links_to_its_spark_application(airflow: Airflow) -> None:
+    run = airflow.runs(DAG_ID)[0]["dag_run_id"]
+    infer = f"/api/v2/dags/{DAG_ID}/dagRuns/{run}/taskInstances/infer"
+
+    assert airflow.call("GET", f"{infer}/links")["extra_links"]["Spark UI"].startswith("http://")
+    plan = airflow.call("GET", f"{infer}/xcomEntries/plan?deserialize=true")["value"]
+    decisions = {one["name"]: one["reason"] for one in plan["decisions"]}
+    assert {"task_cpus", "threads", "partitions", "executor_memory_mb", "model_travels"} <= set(decisions)
+    assert all(decisions.values()), "each value has its reason"
+
+
 def test_the_ui_has_the_connection_forms_and_the_trigger_form(airflow: Airflow) -> None:
     forms = {entry["connection_type"]: entry for entry in airflow.call("GET", "/ui/connections/hook_meta")}
     assert set(forms["onnx_model_store"]["extra_fields"]) == {"root", "storage_conn_id"}

@@ -78,3 +78,21 @@ def test_the_measurement_runs_in_a_process_of_its_own(pictures: list[str], versi
 def test_a_measurement_that_fails_gives_the_childs_own_error(pictures: list[str], version: Path) -> None:
     with pytest.raises(BadInputError, match="expected the model 000000000000…"):
         measure_in_child(Sample(tuple(pictures)), version, "0" * 64, ExecutionProfile())
+
+
+def test_a_picture_that_crashes_the_process_costs_only_the_rest_of_the_measurement(
+    tmp_path: Path, version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for pydicom reads at the address 0, which the system answers with SIGSEGV."""
+    (tmp_path / "pydicom.py").write_text("import ctypes\n\nctypes.string_at(0)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    good, bad = tmp_path / "good.png", tmp_path / "bad.dcm"
+    good.write_bytes(plain_picture((1, 2, 3)))
+    bad.write_bytes(bytes(128) + b"DICM")
+    digest = ModelManifest.read(version).digest
+
+    late = measure_in_child(Sample((str(good),) * 200 + (str(bad),)), version, digest, ExecutionProfile())
+    at_once = measure_in_child(Sample((str(bad),)), version, digest, ExecutionProfile())
+
+    assert late > 0
+    assert at_once == 0.0
