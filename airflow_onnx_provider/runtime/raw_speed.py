@@ -33,7 +33,7 @@ def images_per_second(
     pictures: Iterable[str | bytes],
     model: LoadedModel,
     max_seconds: float = MAX_SECONDS,
-    tell: Callable[[float], None] = lambda rate: None,
+    tell: Callable[[float], None] | None = None,
 ) -> float:
     """Read, decode and score in a plain loop, as fast as one process can.
 
@@ -56,7 +56,7 @@ def images_per_second(
             for batch in rebatcher.placed(done):
                 model.run(batch.feeds[name])
         done += 1
-        if done % TOLD_ROWS == 0:
+        if tell and done % TOLD_ROWS == 0:
             tell(done / (time.perf_counter() - started))
         if time.perf_counter() - started > max_seconds:
             break
