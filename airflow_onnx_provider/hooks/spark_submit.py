@@ -249,7 +249,7 @@ class OnnxSparkSubmitHook(SparkSubmitHook):
                     f"{page}/ws/v1/cluster/apps/{application_id}/state",
                     json={"state": "KILLED"},
                     params={"user.name": access.login} if access.auth == "simple" else {},
-                    auth=access._requests_auth(),
+                    auth=access.requests_auth(),
                     verify=access.verify,
                     cert=access.cert or None,
                     timeout=TIMEOUT_SECONDS,

@@ -92,7 +92,7 @@ class Access:
             answer = requests.get(
                 url,
                 params=params | ({"user.name": self.login} if self.auth == "simple" else {}),
-                auth=self._requests_auth(),
+                auth=self.requests_auth(),
                 verify=self.verify,
                 cert=self.cert,
                 timeout=TIMEOUT_SECONDS,
@@ -133,7 +133,8 @@ class Access:
         """The text without this connection's secret."""
         return text.replace(self.secret, "***") if self.secret else text
 
-    def _requests_auth(self) -> Any:
+    def requests_auth(self) -> Any:
+        """What ``requests`` takes as ``auth``."""
         if self.auth == "basic":
             return (self.login.encode(), self.secret.encode())
         if self.auth == "bearer":
