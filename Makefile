@@ -3,6 +3,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH := .bench/venv
+EXTRAS := cpu,tensorflow,torch,sklearn,boosting,optimize,mlflow,s3,report,spark
+# Where pip is told of a torch without CUDA, uv is told too: PyPI's own for Linux is several GB.
+ifdef PIP_FIND_LINKS
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
 # The newest supported Python that is on the PATH; choose another with `make PYTHON=python3.12 …`.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
@@ -14,7 +19,7 @@ demo: $(READY) java  ## the whole daily job on real pictures, about five minutes
 	$(BIN)/python -m demo
 
 test: $(READY) java  ## all tests, real Spark and a real scheduler included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-faults: $(READY) java  ## what happens when things die: a real cluster, real kills, about ten minutes
 	$(BIN)/python -m pytest -m faults
@@ -23,7 +28,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 bench: $(BENCH)/.ready java  ## this product, its peers and the limit in one run, about 40 minutes
 	$(BENCH)/bin/python -m benchmarks
@@ -42,8 +47,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip uv
 	@# uv installs in half a minute; pip takes minutes, but knows mirrors that only pip is configured for.
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[cpu,tensorflow,spark]' --group dev \
-		|| $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,tensorflow,spark]' --group dev
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]' --group dev \
+		|| $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]' --group dev
 	@touch $@
 
 # The peers need other versions of some libraries than Airflow has.

@@ -10,20 +10,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_onnx_provider.assets import model_asset as model_asset
     from airflow_onnx_provider.exceptions import OnnxProviderError as OnnxProviderError
     from airflow_onnx_provider.hooks.model_store import OnnxModelStoreHook as OnnxModelStoreHook
     from airflow_onnx_provider.hooks.spark_cluster import SparkClusterHook as SparkClusterHook
     from airflow_onnx_provider.operators.check import OnnxPredictionCheckOperator as OnnxPredictionCheckOperator
     from airflow_onnx_provider.operators.convert import OnnxConvertOperator as OnnxConvertOperator
+    from airflow_onnx_provider.operators.log_to_mlflow import OnnxMlflowLogOperator as OnnxMlflowLogOperator
     from airflow_onnx_provider.operators.measure import OnnxMeasureOperator as OnnxMeasureOperator
+    from airflow_onnx_provider.operators.model_card import OnnxModelCardOperator as OnnxModelCardOperator
+    from airflow_onnx_provider.operators.optimize import OnnxOptimizeOperator as OnnxOptimizeOperator
+    from airflow_onnx_provider.operators.promote import OnnxPromoteOperator as OnnxPromoteOperator
+    from airflow_onnx_provider.operators.prune import OnnxPruneOperator as OnnxPruneOperator
     from airflow_onnx_provider.operators.publish import OnnxPublishOperator as OnnxPublishOperator
     from airflow_onnx_provider.operators.quantize import OnnxQuantizeOperator as OnnxQuantizeOperator
-    from airflow_onnx_provider.operators.spark_inference import (
-        OnnxSparkInferenceOperator as OnnxSparkInferenceOperator,
-    )
+    from airflow_onnx_provider.operators.rollback import OnnxRollbackOperator as OnnxRollbackOperator
+    from airflow_onnx_provider.operators.spark_inference import OnnxSparkInferenceOperator as OnnxSparkInferenceOperator
+    from airflow_onnx_provider.operators.split import OnnxSplitOperator as OnnxSplitOperator
     from airflow_onnx_provider.operators.validate import OnnxValidateOperator as OnnxValidateOperator
     from airflow_onnx_provider.runtime.profile import ExecutionProfile as ExecutionProfile
     from airflow_onnx_provider.sensors.catalog import CatalogPartitionSensor as CatalogPartitionSensor
+    from airflow_onnx_provider.sensors.model import OnnxModelSensor as OnnxModelSensor
     from airflow_onnx_provider.sensors.spark_capacity import SparkCapacitySensor as SparkCapacitySensor
     from airflow_onnx_provider.spark.score import score as score
 
@@ -34,15 +41,24 @@ _HOMES = {
     "ExecutionProfile": "runtime.profile",
     "OnnxConvertOperator": "operators.convert",
     "OnnxMeasureOperator": "operators.measure",
+    "OnnxMlflowLogOperator": "operators.log_to_mlflow",
+    "OnnxModelCardOperator": "operators.model_card",
+    "OnnxModelSensor": "sensors.model",
     "OnnxModelStoreHook": "hooks.model_store",
+    "OnnxOptimizeOperator": "operators.optimize",
     "OnnxPredictionCheckOperator": "operators.check",
+    "OnnxPromoteOperator": "operators.promote",
     "OnnxProviderError": "exceptions",
+    "OnnxPruneOperator": "operators.prune",
     "OnnxPublishOperator": "operators.publish",
     "OnnxQuantizeOperator": "operators.quantize",
+    "OnnxRollbackOperator": "operators.rollback",
     "OnnxSparkInferenceOperator": "operators.spark_inference",
+    "OnnxSplitOperator": "operators.split",
     "OnnxValidateOperator": "operators.validate",
     "SparkCapacitySensor": "sensors.spark_capacity",
     "SparkClusterHook": "hooks.spark_cluster",
+    "model_asset": "assets",
     "score": "spark.score",
 }
 

@@ -99,8 +99,15 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     f"{package}.operators.convert",
                     f"{package}.operators.validate",
+                    f"{package}.operators.optimize",
                     f"{package}.operators.quantize",
+                    f"{package}.operators.prune",
+                    f"{package}.operators.split",
                     f"{package}.operators.measure",
+                    f"{package}.operators.promote",
+                    f"{package}.operators.rollback",
+                    f"{package}.operators.model_card",
+                    f"{package}.operators.log_to_mlflow",
                     f"{package}.operators.spark_inference",
                     f"{package}.operators.check",
                     f"{package}.operators.publish",
@@ -110,13 +117,21 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [
             {
                 "integration-name": integration,
-                "python-modules": [f"{package}.sensors.catalog", f"{package}.sensors.spark_capacity"],
+                "python-modules": [
+                    f"{package}.sensors.catalog",
+                    f"{package}.sensors.model",
+                    f"{package}.sensors.spark_capacity",
+                ],
             }
         ],
         "triggers": [
             {
                 "integration-name": integration,
-                "python-modules": [f"{package}.triggers.catalog", f"{package}.triggers.spark_capacity"],
+                "python-modules": [
+                    f"{package}.triggers.catalog",
+                    f"{package}.triggers.model",
+                    f"{package}.triggers.spark_capacity",
+                ],
             }
         ],
         "hooks": [

@@ -50,7 +50,7 @@ def write_keras(architecture: str, target: Path, samples: NDArray[np.uint8]) -> 
     kernel = np.random.default_rng(7).standard_normal((features.shape[1], model.output_shape[1])).astype(np.float32)
     kernel *= LOGIT_SPREAD / (features @ kernel).std(axis=0)
     model.layers[-1].set_weights([kernel, -features.mean(axis=0) @ kernel])
-    source = SourceModel(target.with_suffix(".keras"), "tensorflow", PREPROCESSING.to_dict())
+    source = SourceModel(str(target.with_suffix(".keras")), "tensorflow", PREPROCESSING.to_dict())
     model.save(source.path)
     try:
         source.module().to_onnx(source, target, OPSET)
@@ -60,10 +60,11 @@ def write_keras(architecture: str, target: Path, samples: NDArray[np.uint8]) -> 
 
 def write_int8(source: Path, target: Path, samples: NDArray[np.uint8]) -> None:
     """The static 8-bit variant, by the product's own quantisation."""
-    from airflow_onnx_provider.model.frameworks.tensorflow import INPUT_NAME
+    from airflow_onnx_provider.model.frameworks.pictures import INPUT_NAME
+    from airflow_onnx_provider.model.quantization.variants import Variant
     from airflow_onnx_provider.model.quantize import write_variant
 
-    write_variant("static", source, target, INPUT_NAME, samples)
+    write_variant(Variant("static"), source, target, {INPUT_NAME: samples})
 
 
 def write_table_network(target: Path) -> None:

@@ -1,6 +1,6 @@
 """### Classify a day's product pictures
 
-`catalog → convert → validate → quantize → infer → check → publish`
+`catalog → convert → validate → optimize → quantize → infer → check → publish → promote`, and a `card`
 
 Each day's folder `ds=YYYY-MM-DD` of pictures becomes a partition of predictions, with every file accounted for: it is
 either predicted, or in quarantine with a reason. Readers see a day only after its checks have passed; a rerun replaces
@@ -11,10 +11,13 @@ the day and nothing else, and the rows that it replaces stay in `_history/`.
 | `catalog` | waits for the day's `_SUCCESS` marker | is the day's folder complete? |
 | `convert` | Keras or TensorFlow to ONNX; an unchanged model comes from the store | its last lines name the layer |
 | `validate` | structure, limits, the same scores as the source | the log has the differences per batch size |
+| `optimize` | a simpler graph with the same answers | its result gives the reason |
 | `quantize` | 8 bits, if accurate enough and faster on this CPU | its result gives the reason |
+| `card` | the model's page, beside the model in its store | is the extra `report` installed? |
 | `infer` | one pass over the day on Spark, into staging | the plan and the job's own lines are in the log |
 | `check` | books, quarantine, confidence, drift | the exception lists every failed check |
 | `publish` | staging to `ds=…`, the old rows to `_history/` | safe to clear; if another run came first, clear `infer` |
+| `promote` | the alias `production` names the model whose day was published | an alias names validated versions only |
 
 **Which day?** The Param `partition`, if given; else the run's partition key or logical date; a run that is triggered
 without a date takes today (UTC).
@@ -38,15 +41,20 @@ from airflow.sdk import Asset, Param, dag
 from airflow_onnx_provider import (
     CatalogPartitionSensor,
     OnnxConvertOperator,
+    OnnxModelCardOperator,
+    OnnxOptimizeOperator,
     OnnxPredictionCheckOperator,
+    OnnxPromoteOperator,
     OnnxPublishOperator,
     OnnxQuantizeOperator,
     OnnxSparkInferenceOperator,
     OnnxValidateOperator,
+    model_asset,
 )
 
 HOME = os.environ.get("CATALOG_HOME", "/data")
 PREDICTIONS = Asset(name="catalog_predictions")
+MODEL = "catalog_classifier"
 
 
 @dag(
@@ -186,18 +194,20 @@ def catalog_image_classification() -> None:
         task_id="convert",
         source="{{ params.model }}",
         framework="tensorflow",
-        name="catalog_classifier",
+        name=MODEL,
         labels="{{ params.labels }}",
     )
     validate = OnnxValidateOperator(task_id="validate", model=convert.output, inputs="{{ params.calibration }}")
+    optimize = OnnxOptimizeOperator(task_id="optimize", model=validate.output, inputs="{{ params.calibration }}")
     quantize = OnnxQuantizeOperator(
         task_id="quantize",
-        model=validate.output,
+        model=optimize.output,
         mode="{{ params.quantization }}",
         calibration="{{ params.calibration }}",
         labelled="{{ params.labelled }}",
         max_accuracy_drop="{{ params.max_accuracy_drop }}",
     )
+    OnnxModelCardOperator(task_id="card", model=quantize.output)
     infer = OnnxSparkInferenceOperator(
         task_id="infer",
         model=quantize.output,
@@ -215,9 +225,17 @@ def catalog_image_classification() -> None:
             "label_drift": {"max": "{{ params.max_drift }}"},
         },
     )
-    OnnxPublishOperator(task_id="publish", predictions=check.output, outlets=[PREDICTIONS])
+    publish = OnnxPublishOperator(task_id="publish", predictions=check.output, outlets=[PREDICTIONS])
+    promote = OnnxPromoteOperator(
+        task_id="promote",
+        model=quantize.output,
+        alias="production",
+        reason="the day of {{ run_id }} was published",
+        outlets=[model_asset(MODEL, "production")],
+    )
 
     catalog >> convert
+    publish >> promote
 
 
 catalog_image_classification()

@@ -43,7 +43,7 @@ def summarize(home: Path, partition: str) -> dict[str, Any]:
         "accuracy_after": _accuracy(predicted, labels),
         "model_bytes_before": (original / MODEL_NAME).stat().st_size,
         "model_bytes_after": (published / MODEL_NAME).stat().st_size,
-        "quantization": ModelManifest.read(published).recipe.get("quantize", "none"),
+        "quantization": ModelManifest.read(published).recipe.get("variant", "none"),
         "images_per_second": run.images_per_second,
         "raw_images_per_second": run.raw_images_per_second,
         "raw_share": run.raw_share,
@@ -54,6 +54,7 @@ def summarize(home: Path, partition: str) -> dict[str, Any]:
             "quarantine": str(layout.quarantine(partition)),
             "run_manifest": str(layout.run_manifest(run.run)),
             "model": str(published),
+            "model_card": str(published / "card.html"),
             "catalog": str(home / "catalog"),
         },
     }
@@ -102,9 +103,10 @@ def _scored_by(version: Path, day: Path, labels: Mapping[str, str]) -> dict[str,
 
 
 def _original(published: Path) -> Path:
-    """The version that the published one was made from, or itself."""
-    parent = ModelManifest.read(published).origin.get("parent")
-    return published.parent / parent if parent else published
+    """The converted version at the beginning of the published one's line."""
+    while parent := ModelManifest.read(published).origin.get("parent"):
+        published = published.parent / parent
+    return published
 
 
 def _accuracy(predicted: Mapping[str, str], labels: Mapping[str, str]) -> float:

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,8 +33,44 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
 
 
+ROOMS = {
+    "cluster": ("tests/cluster/", "tests/faults/", "tests/integration/test_scheduler.py"),
+    "spark": (
+        "tests/integration/",
+        "tests/operators/",
+        "tests/hooks/test_spark_submit.py",
+        "tests/runtime/test_tensors.py",
+        "tests/spark/test_score.py",
+    ),
+    "tensorflow": ("tests/model/test_convert.py", "tests/model/test_conversion_matrix.py"),
+}
+"""What must not run beside itself, by how its path begins; the first room wins.
+
+``cluster``: the cluster, schedulers and dying processes, which is the longest; ``spark``: all other jobs, of which each
+keeps about one core busy; ``tensorflow``: what imports it.
+"""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several workers (``-n 2``) a room, or a file that is in none, stays on one worker, in its order."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Rooms(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return next((room for room, begins in ROOMS.items() if path.startswith(begins)), path)
+
+    config.option.loadscopereorder = False  # the order of the paths, in which the longest room comes early
+    return Rooms(config, log)
+
+
 @pytest.fixture
 def context() -> dict[str, Any]:
+    return task_context()
+
+
+def task_context() -> dict[str, Any]:
     """What Airflow gives a task of the run of 2026-01-01."""
     return {"run_id": "scheduled__2026-01-01", "params": {}, "logical_date": datetime(2026, 1, 1, tzinfo=UTC)}
 
@@ -62,7 +99,7 @@ def make_colour_model(root: Path, golden_shift: float = 0.0) -> str:
     import onnx.parser
 
     from airflow_onnx_provider.model.graph import describe
-    from airflow_onnx_provider.model.store import ModelStore
+    from airflow_onnx_provider.model.store.versions import ModelStore
     from airflow_onnx_provider.runtime.manifest import MODEL_NAME, Golden, ModelManifest, sha256_of_file
     from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
     from airflow_onnx_provider.runtime.session import LoadedModel, open_session
@@ -172,6 +209,12 @@ def fresh_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def children_end() -> Iterator[None]:
     """No process that a test started may outlive it."""
+    with no_child_left():
+        yield
+
+
+@contextmanager
+def no_child_left() -> Iterator[None]:
     import psutil
 
     before = {child.pid for child in psutil.Process().children(recursive=True)}

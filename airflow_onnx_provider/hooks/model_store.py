@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ from airflow.sdk import BaseHook, ObjectStoragePath
 
 from airflow_onnx_provider.exceptions import BadInputError
 from airflow_onnx_provider.hooks.connections import require_connection
-from airflow_onnx_provider.model.store import ModelStore, split_address
+from airflow_onnx_provider.model.store import storage
+from airflow_onnx_provider.model.store.address import CONNECTION, Address, check_root
+from airflow_onnx_provider.model.store.versions import ModelStore
 
 EXAMPLE = '{"conn_type": "onnx_model_store", "extra": {"root": "/data/models"}}'
 
@@ -18,7 +21,9 @@ class OnnxModelStoreHook(BaseHook):
     """Opens the model store that a connection of the type ``onnx_model_store`` names.
 
     The connection's field ``root`` is a local folder or any URL that Airflow's ``ObjectStoragePath`` takes;
-    ``storage_conn_id`` names the connection with the object store's credentials.
+    ``storage_conn_id`` names the connection with the object store's credentials. The addresses of the store's models
+    then have that name in them, as in ``s3://connection@bucket/models/…``, so that every task that gets one finds the
+    credentials; the credentials themselves are never part of an address.
 
     :param store_conn_id: the connection
     """
@@ -35,7 +40,8 @@ class OnnxModelStoreHook(BaseHook):
     def get_conn(self) -> ModelStore:
         """The store.
 
-        :raises BadInputError: if the connection is missing or has no root
+        :raises BadInputError: if the connection is missing or has no root, or what stands before the ``@`` of its root
+            is no name of a connection
         """
         connection = require_connection(self.store_conn_id, (self.conn_type,), EXAMPLE)
         extra = connection.extra_dejson
@@ -45,28 +51,47 @@ class OnnxModelStoreHook(BaseHook):
         return ModelStore(_path(root, extra.get("storage_conn_id")))
 
     def test_connection(self) -> tuple[bool, str]:
-        """For the button in the UI: write and read one small file below the root."""
+        """For the button in the UI: make and read one small file below the root, and try to make it once more."""
         try:
             store = self.get_conn()
-            probe = store.root / ".connection-test"
-            store.root.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"ok")
-            same = probe.read_bytes() == b"ok"
-            probe.unlink()
+            probe = store.root / f".connection-test-{uuid.uuid4().hex[:8]}"
+            storage.write(probe, b"ok")
+            same, twice = storage.read(probe) == b"ok", storage.create(probe, b"again")
+            storage.remove(probe)
+            if twice:
+                return False, (
+                    f"{store.root} can be written and read, but it writes over a file when told not to: of two tasks "
+                    "that move an alias in the same moment, both may believe that they did"
+                )
             return same, f"{store.root} can be written and read"
         except Exception as error:  # whatever it is, the person at the button wants to read it
             return False, f"{type(error).__name__}: {error}"
 
 
 def store_of(address: str) -> ModelStore:
-    """The store that holds the model version at ``address``.
+    """The store that holds what ``address`` names; a connection for its credentials is named in the address.
 
-    :raises BadInputError: if ``address`` has not the form ``<store>/<name>/<version>``
+    :raises BadInputError: if ``address`` is neither ``<store>/<name>/<version>`` nor ``<store>/<name>@<alias>``
     """
-    return ModelStore(_path(split_address(address)[0], None))
+    return ModelStore(_path(Address.parse(address).root, None))
+
+
+def open_version(address: str) -> tuple[ModelStore, str]:
+    """The store, and the address of the version that ``address`` names now: an alias is looked up once, here.
+
+    :raises BadInputError: for an address without its form, or an alias that was never pointed at a version
+    """
+    store = store_of(address)
+    return store, store.resolve(address)
 
 
 def _path(root: str, storage_conn_id: str | None) -> Any:
+    check_root(root)
+    if storage_conn_id and not CONNECTION.fullmatch(storage_conn_id):
+        raise BadInputError(
+            f"storage_conn_id {storage_conn_id!r} becomes part of the models' addresses: use letters, digits, '_', '.' "
+            "and '-'"
+        )
     if "://" not in root or root.startswith("file://"):
         return Path(root.removeprefix("file://")).expanduser().absolute()
     return ObjectStoragePath(root, conn_id=storage_conn_id)

@@ -2,98 +2,115 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from airflow_onnx_provider.exceptions import BadInputError, ConversionError, ValidationError
-from airflow_onnx_provider.model.expose import expose
-from airflow_onnx_provider.model.graph import describe, require_sound
+from airflow_onnx_provider.model.graph import DEFAULT_OPSET, describe, require_sound
+from airflow_onnx_provider.model.rewriting.dynamic import require_runs, settle_axes, settle_shapes
+from airflow_onnx_provider.model.rewriting.weights import settle_opset, settle_weights
+from airflow_onnx_provider.model.scratch import scratch_folder
 from airflow_onnx_provider.model.source import FRAMEWORKS, SourceModel
 from airflow_onnx_provider.model.stage import Stage
-from airflow_onnx_provider.model.store import ModelStore
-from airflow_onnx_provider.runtime.manifest import MODEL_NAME, ModelManifest, sha256_of_file
-from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
+from airflow_onnx_provider.model.store.versions import ModelStore
+from airflow_onnx_provider.model.version import manifest_of, size_of
+from airflow_onnx_provider.runtime.manifest import MODEL_NAME, ModelManifest
+from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing, preprocessing_from_dict
 
 
 def convert(
     source: SourceModel,
     *,
     name: str,
-    labels: tuple[str, ...],
-    opset: int,
     store: ModelStore,
     stage: Stage,
+    labels: tuple[str, ...] = (),
+    opset: int | None = None,
     embeddings: tuple[str, ...] = (),
+    memory_mb: int | None = None,
 ) -> dict[str, Any]:
     """Convert ``source`` into a model version, or answer from the store when nothing that decides it has changed.
 
     :param labels: class names in output order, or empty
     :param stage: runs the framework's part in a child process
+    :param opset: ONNX operator set; default 18, and for an ONNX file the one that it has
     :param embeddings: inner tensors of the graph that become outputs after its own
-    :return: ``model`` (address), ``name``, ``version``, ``digest``, ``size_bytes``, ``from_store``
+    :param memory_mb: limit of the child's memory in MiB; default: none
+    :return: ``model`` (address), ``name``, ``version``, ``digest``, ``size_bytes``, ``opset``, ``from_store``
     :raises BadInputError: for a source that is missing or cannot be opened
     :raises ConversionError: if the graph is not what was asked for
     """
-    if source.framework not in FRAMEWORKS:
+    if source.framework not in FRAMEWORKS and not (source.is_registered and not source.framework):
         raise BadInputError(f"framework {source.framework!r} is not supported; there is: {', '.join(FRAMEWORKS)}")
-    sha256 = source.sha256
-    recipe = {
-        "stage": "convert",
-        "source": sha256,
-        "framework": source.framework,
-        "preprocessing": dict(source.preprocessing),
-        "labels": list(labels),
-        "opset": opset,
-        **({"embeddings": list(embeddings)} if embeddings else {}),
-    }
-    if remembered := store.recall(name, recipe):
-        return {**remembered, "from_store": True}
-    with tempfile.TemporaryDirectory(prefix="onnx-convert-") as temporary:
-        folder = Path(temporary)
-        made = stage.run(
-            "convert",
-            {
-                "source": str(source.path),
-                "framework": source.framework,
-                "preprocessing": dict(source.preprocessing),
-                "trusted": source.trusted,
+    if opset is None and source.framework != "onnx":
+        opset = DEFAULT_OPSET
+    with source.fetched() as local:
+        sha256 = local.sha256
+        decides = {key: value for key, value in local.to_dict().items() if key not in ("location", "registered")}
+        recipe = {
+            "stage": "convert",
+            "source": sha256,
+            **decides,
+            "order": list(local.inputs),  # of a network's arguments; the digest over a recipe sorts its keys
+            "labels": list(labels),
+            "opset": opset,
+            "embeddings": list(embeddings),
+        }
+        if remembered := store.recall(name, recipe):
+            return {**remembered, "from_store": True}
+        with scratch_folder("onnx-convert-") as folder:
+            settings = {
+                "source": local.to_dict(),
                 "folder": str(folder),
                 "opset": opset,
                 "embeddings": list(embeddings),
-            },
-        )
-        manifest = _manifest(folder, made=made, source=source, sha256=sha256, name=name, labels=labels)
-        address = store.add(folder, manifest)
-        kept = store.manifest(address)
-        if kept.origin != manifest.origin and "parent" not in kept.origin:
-            # The same network from another file, such as one that was saved again: later checks look at this one.
-            store.record(address, replace(kept, origin=manifest.origin))
-        result = {
-            "model": address,
-            "name": name,
-            "version": manifest.version,
-            "digest": manifest.digest,
-            "size_bytes": (folder / MODEL_NAME).stat().st_size,
-            "from_store": False,
-        }
+            }
+            made = stage.run("convert", settings, memory_mb=memory_mb)
+            manifest = _manifest(folder, made=made, source=local, sha256=sha256, name=name, labels=labels)
+            address = store.add(folder, manifest)
+            if store.manifest(address).origin != manifest.origin:
+                # The same network from another file, such as one that was saved again: later checks look at this one.
+                store.record(address, lambda kept: _with_origin(kept, manifest))
+            result = {
+                "model": address,
+                "name": name,
+                "version": manifest.version,
+                "digest": manifest.digest,
+                "size_bytes": size_of(folder, manifest),
+                "opset": manifest.opset,
+                "from_store": False,
+            }
     store.remember(name, recipe, result)
     return result
 
 
+def _with_origin(kept: ModelManifest, made: ModelManifest) -> ModelManifest:
+    return kept if "parent" in kept.origin else replace(kept, origin=made.origin)
+
+
 def convert_in_child(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The framework's part: write ``folder/model.onnx`` and prove that it is ONNX through and through."""
-    source = SourceModel(Path(spec["source"]), spec["framework"], spec["preprocessing"], spec["trusted"])
+    source = SourceModel.from_dict(spec["source"])
     path = Path(spec["folder"]) / MODEL_NAME
     made: dict[str, Any] = source.module().to_onnx(source, path, spec["opset"])
-    if spec["embeddings"]:
-        expose(path, spec["embeddings"])
     try:
+        # Sound first: what a converter could not express must be told by name, not by what breaks on it.
         require_sound(path)
-    except ValidationError as error:
-        raise ConversionError(f"{source.path} cannot be converted: {error}") from error
+        settle_axes(path, source.inputs)
+        if spec["embeddings"]:
+            from airflow_onnx_provider.model.rewriting.expose import expose
+
+            expose(path, spec["embeddings"])
+        if spec["opset"] is not None:
+            settle_opset(path, spec["opset"])
+        settle_weights(path)
+        facts = describe(path)
+        settle_shapes(path, require_runs(path, facts.inputs, facts.outputs))
+        require_sound(path)
+    except (ValidationError, ConversionError) as error:
+        raise ConversionError(f"{source.location} cannot be converted: {error}") from error
     return made
 
 
@@ -106,34 +123,31 @@ def _manifest(
     name: str,
     labels: tuple[str, ...],
 ) -> ModelManifest:
-    facts = describe(folder / MODEL_NAME)
-    preprocessing = ImagePreprocessing.from_dict(made["preprocessing"])
-    if [(spec.type, spec.shape[1:]) for spec in facts.inputs] != [("uint8", preprocessing.shape)]:
-        # A Keras Normalization layer, for one, leaks its captured constants as further inputs.
-        raise ConversionError(
-            f"{source.path}: the graph should take one uint8 picture, but takes "
-            f"{[f'{spec.name}: {spec.type} {list(spec.shape)}' for spec in facts.inputs]}. Replace layers that keep "
-            "their constants outside the weights (Normalization: use Rescaling, or preprocessing mean and std)."
+    preprocessing = preprocessing_from_dict(made["preprocessing"]) if made["preprocessing"] else None
+    origin = {
+        **source.to_origin(),
+        # As agreed with the model: whoever opens the source again must not have to decide again.
+        "preprocessing": made["preprocessing"] or {"kind": "columns"},
+        "sha256": sha256,
+        "framework_version": made["framework_version"],
+        "converter": made["converter"],
+        "converter_version": made["converter_version"],
+    }
+    manifest = manifest_of(folder, name=name, preprocessing=preprocessing, labels=labels, origin=origin)
+    manifest = replace(manifest, recipe={"stage": "convert", "opset": manifest.opset})
+    if isinstance(preprocessing, ImagePreprocessing):
+        _require_picture(source, manifest, preprocessing)
+    scores = next((spec for spec in manifest.outputs if spec.type == "float" and len(spec.shape) == 2), None)
+    if labels and scores and isinstance(scores.shape[1], int) and scores.shape[1] != len(labels):
+        raise BadInputError(
+            f"{source.location}: the model has {scores.shape[1]} classes, but {len(labels)} labels were given"
         )
-    classes = facts.outputs[0].shape[-1]
-    if labels and isinstance(classes, int) and classes != len(labels):
-        raise BadInputError(f"{source.path}: the model has {classes} classes, but {len(labels)} labels were given")
-    return ModelManifest(
-        name=name,
-        files={MODEL_NAME: sha256_of_file(folder / MODEL_NAME)},
-        inputs=facts.inputs,
-        outputs=facts.outputs,
-        opset=facts.opset,
-        domains=facts.domains,
-        preprocessing=preprocessing,
-        labels=labels,
-        origin={
-            "source": str(source.path.resolve()),
-            "sha256": sha256,
-            "framework": source.framework,
-            "framework_version": made["framework_version"],
-            "converter": made["converter"],
-            "converter_version": made["converter_version"],
-            "trusted": source.trusted,
-        },
-    )
+    return manifest
+
+
+def _require_picture(source: SourceModel, manifest: ModelManifest, preprocessing: ImagePreprocessing) -> None:
+    if [(spec.type, spec.shape[1:]) for spec in manifest.inputs] != [("uint8", preprocessing.shape)]:
+        raise ConversionError(
+            f"{source.location}: the graph should take one uint8 picture {list(preprocessing.shape)}, but takes "
+            f"{[f'{spec.name}: {spec.type} {list(spec.shape)}' for spec in manifest.inputs]}"
+        )

@@ -1,23 +1,18 @@
-"""What an ONNX file says it is, and whether it may be run at all."""
+"""What an ONNX file says it is, and whether it may be opened at all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_onnx_provider.exceptions import BadInputError, ValidationError
+from airflow_onnx_provider.model.gates import external_data, loops, operators, shapes, structure, weights
+from airflow_onnx_provider.model.gates.limits import Limits
+from airflow_onnx_provider.model.gates.reading import canonical, nodes, read_file
 from airflow_onnx_provider.runtime.manifest import TensorSpec
 
 DEFAULT_OPSET = 18
 """What models are converted to: tf2onnx writes no later one, and every ONNX Runtime in use takes it."""
-
-MAX_OPSET = 26
-"""Newest default operator set that ONNX Runtime 1.31 runs; the ONNX checker itself accepts later ones."""
-
-MAX_IR_VERSION = 13
-"""Newest file format that ONNX Runtime 1.31 reads."""
 
 ALLOWED_DOMAINS = ("", "ai.onnx.ml", "com.microsoft")
 """Domains whose operators ONNX Runtime brings itself: no library that came with a model is ever loaded."""
@@ -27,7 +22,8 @@ ALLOWED_DOMAINS = ("", "ai.onnx.ml", "com.microsoft")
 class GraphFacts:
     """An ONNX graph seen from outside.
 
-    :param domains: of all nodes, those in subgraphs and functions included; the default domain is ``""``
+    :param domains: of all operators, those in branches and local functions included; the default domain is ``""``.
+        A call of a local function is no operator.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -37,100 +33,49 @@ class GraphFacts:
 
 
 def describe(path: Path) -> GraphFacts:
-    """Read a graph's inputs, outputs, opset and domains.
+    """Read a graph's inputs, outputs, opset and domains; external data stays closed.
 
     :raises BadInputError: if the file is missing or no ONNX model
     """
-    import onnx
-
-    model = _load(path)
+    model = read_file(path).model
     initializers = {tensor.name for tensor in model.graph.initializer}
+    functions = structure.local_functions(model)
+    called = (node for node in nodes(model) if structure.function_called(node) not in functions)
     return GraphFacts(
-        inputs=tuple(_spec(onnx, value) for value in model.graph.input if value.name not in initializers),
-        outputs=tuple(_spec(onnx, value) for value in model.graph.output),
-        opset=_default_opset(model),
-        domains=tuple(sorted({_canonical(node.domain) for node in _nodes(model)})),
+        inputs=tuple(_spec(value) for value in model.graph.input if value.name not in initializers),
+        outputs=tuple(_spec(value) for value in model.graph.output),
+        opset=max((entry.version for entry in model.opset_import if not canonical(entry.domain)), default=0),
+        domains=tuple(sorted({canonical(node.domain) for node in called})),
     )
 
 
-def require_sound(path: Path, allowed_domains: tuple[str, ...] = ALLOWED_DOMAINS) -> None:
-    """Structure, types and shapes, versions, domains, and operators that exist.
+def require_sound(path: Path, allowed_domains: tuple[str, ...] = ALLOWED_DOMAINS, limits: Limits | None = None) -> None:
+    """The one door: after this, and not before, ONNX Runtime may open the file.
 
-    The checker runs on the path, because on a loaded model it would look for external data in the working directory.
+    Structure, versions, domains, operators, weights, external data, types and shapes, memory and loops, each with a
+    message of its own. Large external data is looked at, never read. 100 MB take about a third of a second.
 
+    :param limits: default: those of :class:`~airflow_onnx_provider.model.gates.limits.Limits`
     :raises BadInputError: if the file is missing or no ONNX model
-    :raises ValidationError: with everything that the first failing gate found
+    :raises ValidationError: with what the first failing gate found
     """
-    import onnx
-
-    model = _load(path)
-    opset = _default_opset(model)
-    if opset > MAX_OPSET or model.ir_version > MAX_IR_VERSION:
-        raise ValidationError(
-            f"{path.name}: opset {opset}, IR version {model.ir_version}; ONNX Runtime takes up to opset {MAX_OPSET} "
-            f"and IR version {MAX_IR_VERSION}. Convert with an older opset (18 is safe)."
-        )
-    foreign = sorted({_canonical(node.domain) for node in _nodes(model)} - set(allowed_domains))
-    if foreign:
-        raise ValidationError(
-            f"{path.name}: operators of the domains {foreign} need code that ONNX Runtime does not bring; "
-            f"allowed: {[domain or 'ai.onnx' for domain in allowed_domains]}"
-        )
-    functions = {(function.domain, function.name) for function in model.functions}
-    unknown = sorted(
-        {
-            node.op_type
-            for node in _nodes(model)
-            if not _canonical(node.domain)
-            and (node.domain, node.op_type) not in functions
-            and not onnx.defs.has(node.op_type, opset, "")
-        }
-    )
-    if unknown:
-        raise ValidationError(
-            f"{path.name}: ONNX opset {opset} has no operator {', '.join(unknown)}. The converter could not express "
-            "this part of the source model; replace the layer, or move it out of the model."
-        )
-    try:
-        onnx.checker.check_model(str(path), full_check=True, check_custom_domain=False)
-    except Exception as error:  # ValidationError, InferenceError, and RuntimeError from the C++ side
-        raise ValidationError(f"{path.name}: the ONNX checker refuses it: {error}") from error
+    limits = limits or Limits()
+    file = read_file(path)
+    structure.require_structure(file, limits)
+    operators.require_versions(file, limits)
+    operators.require_domains(file, allowed_domains)
+    operators.require_known_operators(file)
+    operators.require_no_foreign_code(file)
+    operators.require_safe_attributes(file)
+    weights.require_weights(file, limits)
+    external_data.require_external_data(file, limits)
+    weights.keep_small(file)
+    loops.require_ends(file, limits)
+    structure.require_checked(file)
+    shapes.require_shapes(file, limits)
 
 
-def _load(path: Path) -> Any:
-    import onnx
-
-    if not path.is_file():
-        raise BadInputError(f"{path} does not exist")
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf's DecodeError is no public name
-        raise BadInputError(f"{path} is not an ONNX model: {error}") from error
-    if not model.graph.node:
-        raise BadInputError(f"{path} is not an ONNX model: its graph is empty")
-    return model
-
-
-def _nodes(model: Any) -> Iterator[Any]:
-    stack = [model.graph, *model.functions]
-    while stack:
-        for node in stack.pop().node:
-            yield node
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    stack.append(attribute.g)
-                stack.extend(attribute.graphs)
-
-
-def _canonical(domain: str) -> str:
-    return "" if domain == "ai.onnx" else domain
-
-
-def _default_opset(model: Any) -> int:
-    return max((entry.version for entry in model.opset_import if not _canonical(entry.domain)), default=0)
-
-
-def _spec(onnx: Any, value: Any) -> TensorSpec:
+def _spec(value: Any) -> TensorSpec:
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":  # a sequence of maps, for one, as scikit-learn's ZipMap gives it
         return TensorSpec(value.name, str(kind).removesuffix("_type"), ())
@@ -143,4 +88,4 @@ def _spec(onnx: Any, value: Any) -> TensorSpec:
             shape.append("batch")  # converters invent a new name each time; it is always the batch
         else:
             shape.append(axis.dim_param or "?")
-    return TensorSpec(value.name, str(onnx.TensorProto.DataType.Name(tensor.elem_type)).lower(), tuple(shape))
+    return TensorSpec(value.name, weights.type_name(tensor.elem_type), tuple(shape))

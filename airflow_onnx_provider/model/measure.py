@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_onnx_provider.exceptions import BadInputError
-from airflow_onnx_provider.model.samples import load_samples
+from airflow_onnx_provider.model.evidence.samples import load_samples
 from airflow_onnx_provider.model.stage import Stage
-from airflow_onnx_provider.model.store import ModelStore
+from airflow_onnx_provider.model.store.versions import ModelStore
 from airflow_onnx_provider.runtime.manifest import ModelManifest
 from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
 from airflow_onnx_provider.runtime.sweep import Space, sweep
@@ -25,6 +25,7 @@ def measure(address: str, *, pictures: Path | None, space: Space, store: ModelSt
     :return: the version's ``model``, ``name``, ``version``, ``digest``, ``cpu``, and ``best`` (the fastest a core)
     :raises BadInputError: if the model or the pictures are missing, or the model was never validated
     """
+    address = store.resolve(address)
     manifest = store.manifest(address)
     if isinstance(manifest.preprocessing, ImagePreprocessing) and pictures is None:
         raise BadInputError(f"measure: {address} takes pictures; give a folder with some of the catalogue's")
@@ -48,10 +49,13 @@ def measure(address: str, *, pictures: Path | None, space: Space, store: ModelSt
 
 def record_speeds(address: str, speeds: Sequence[Mapping[str, Any]], store: ModelStore) -> None:
     """Put measurements into the version's manifest, in the place of older ones of the same types of CPU."""
-    manifest = store.manifest(address)
     measured = {speed["cpu"] for speed in speeds}
-    others = [row for row in manifest.speed if row["cpu"] not in measured]
-    store.record(address, replace(manifest, speed=(*others, *speeds)))
+
+    def with_speeds(manifest: ModelManifest) -> ModelManifest:
+        others = [row for row in manifest.speed if row["cpu"] not in measured]
+        return replace(manifest, speed=(*others, *speeds))
+
+    store.record(address, with_speeds)
 
 
 def measure_in_child(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,6 +64,6 @@ def measure_in_child(spec: Mapping[str, Any]) -> dict[str, Any]:
     manifest = ModelManifest.read(folder)
     pictures: tuple[bytes, ...] = ()
     if spec["pictures"]:
-        samples = load_samples(Path(spec["pictures"]), PICTURES, manifest.image_preprocessing, "measurement")
+        samples = load_samples(Path(spec["pictures"]), PICTURES, manifest, "measurement")
         pictures = samples.pictures
     return {"speeds": sweep(folder, manifest.digest, pictures, Space.from_dict(spec["space"]))}

@@ -1,83 +1,48 @@
-"""Quantise a model, and keep the result only if it is accurate enough and faster on this CPU."""
+"""Quantise a model, and keep the result only if it is accurate enough and faster on the CPU type that will run it."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import statistics
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from airflow_onnx_provider.exceptions import BadInputError
-from airflow_onnx_provider.model.graph import describe
-from airflow_onnx_provider.model.samples import LabelledSet, Samples, digest_of_path, load_labelled, load_samples
-from airflow_onnx_provider.model.stage import Stage
-from airflow_onnx_provider.model.store import ModelStore
-from airflow_onnx_provider.model.validate import GOLDEN_ROWS, run_in_batches
-from airflow_onnx_provider.model.version import keep_golden
-from airflow_onnx_provider.runtime.cpu import cpu_type
-from airflow_onnx_provider.runtime.manifest import (
-    MODEL_NAME,
-    ModelManifest,
-    sha256_of_file,
+from airflow_onnx_provider.model.derive import derive
+from airflow_onnx_provider.model.evidence.parity import Tensors
+from airflow_onnx_provider.model.evidence.samples import (
+    LabelledSet,
+    Samples,
+    digest_of_path,
+    load_labelled,
+    load_samples,
 )
-from airflow_onnx_provider.runtime.session import LoadedModel, import_onnxruntime, open_session
+from airflow_onnx_provider.model.quantization.facts import read_facts, require_not_quantized
+from airflow_onnx_provider.model.quantization.limits import QuantizeLimits
+from airflow_onnx_provider.model.quantization.search import Found, Search
+from airflow_onnx_provider.model.quantization.variants import Variant, Workshop
+from airflow_onnx_provider.model.stage import Stage
+from airflow_onnx_provider.model.store.versions import ModelStore
+from airflow_onnx_provider.model.version import GOLDEN_ROWS, derived, keep_golden
+from airflow_onnx_provider.runtime.cpu import cpu_type
+from airflow_onnx_provider.runtime.golden import GoldenRows
+from airflow_onnx_provider.runtime.manifest import MODEL_NAME, ModelManifest
+from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
+from airflow_onnx_provider.runtime.session import import_onnxruntime
 
 log = logging.getLogger(__name__)
 
-Mode = Literal["static", "dynamic", "auto", "none"]
-
-SPEED_BATCH = 8
-SPEED_ROUNDS = 30
-SCORING_BATCH = 32
 GOLDEN_TOLERANCE = 0.02
-"""For int8 graphs: a value near a rounding step may fall to the other side on another instruction set."""
+"""For 8-bit and 4-bit graphs: a value near a rounding step may fall to the other side on another instruction set."""
 
-QUANTIZED_OPERATORS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv"})
+HALF_TOLERANCE = 5e-3
+"""For float16 graphs: about five times what one rounding of a number near 1 changes."""
 
-
-@dataclass(frozen=True)
-class QuantizeLimits:
-    """When a quantised variant is accepted.
-
-    :param mode: ``static`` (calibrated, suits convolutions), ``dynamic`` (suits matrix products), ``auto`` (the faster
-        acceptable one of both), ``none`` (the original goes on)
-    :param max_accuracy_drop: accepted loss of accuracy on the labelled set, as a fraction (0.01: one point)
-    :param min_speedup: least speed relative to the original, measured here in one process with one thread
-    :param calibration_rows: pictures that the value ranges are taken from
-    """
-
-    mode: Mode = "auto"
-    max_accuracy_drop: float = 0.01
-    min_speedup: float = 1.0
-    calibration_rows: int = 128
-
-    def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise BadInputError(f"quantize: mode must be one of {', '.join(get_args(Mode))}, got {self.mode!r}")
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What one variant showed on the labelled set and on this CPU.
-
-    :param variant: ``original``, ``static`` or ``dynamic``
-    :param accuracy: share of labelled rows with the right label
-    :param speedup: original's time over this variant's, median of paired rounds
-    :param size_bytes: of ``model.onnx``
-    """
-
-    variant: str
-    accuracy: float
-    speedup: float
-    images_per_second: float
-    size_bytes: int
+READ_WHOLE = 1 << 28
+"""Bytes of calibration data up to which their content decides whether they are the same; see :func:`_key_of`."""
 
 
 def quantize(
@@ -88,62 +53,46 @@ def quantize(
     limits: QuantizeLimits,
     store: ModelStore,
     stage: Stage,
+    cpu: str | None = None,
 ) -> dict[str, Any]:
     """Try the variants that ``limits.mode`` names and return the version that shall go on.
 
-    :param calibration: folder of real pictures, labels not needed
-    :param labelled: folder of pictures with a ``labels.csv``
-    :return: ``model``, ``name``, ``version``, ``digest``, ``accepted``, ``reason``, ``measurements``, ``from_store``
-    :raises BadInputError: if the model, the calibration or the labelled set is missing, empty or already quantised
+    :param calibration: real inputs without labels, as ``load_samples`` reads
+        them; ``static`` and ``auto`` need them
+    :param labelled: real inputs with labels, as ``load_labelled`` reads them
+    :param cpu: type of the CPU that will run the model, as :func:`~airflow_onnx_provider.runtime.cpu.cpu_type` tells
+        it; None: this machine's
+    :return: ``model``, ``name``, ``version``, ``digest`` of the version that goes on, ``accepted``, ``variant``,
+        ``reason``, ``measurements``, ``size_bytes``, ``from_store``
+    :raises BadInputError: if the model, the calibration or the labelled set is missing, empty or unusable, the model
+        is quantised already, or this machine's CPU is not ``cpu``
     """
-    manifest = store.manifest(address)
-    original = {"model": address, "name": manifest.name, "version": manifest.version, "digest": manifest.digest}
     if limits.mode == "none":
-        reason = "quantisation is switched off (mode none)"
-        return {
-            **original,
-            "accepted": False,
-            "variant": "original",
-            "reason": reason,
-            "measurements": [],
-            "from_store": False,
-        }
-    if calibration is None or labelled is None:
+        return _switched_off(address, store)
+    here = cpu_type()
+    if cpu and cpu != here:
         raise BadInputError(
-            "quantize: give calibration (a folder of pictures) and labelled (the same with a labels.csv)"
+            f"quantize: the model will run on {cpu!r}, but this task runs on {here!r}, whose speed says little about "
+            "the other. Run the task on a machine of that type (queue=, or pool= with workers there)."
         )
-    cpu = cpu_type()
-    recipe = {
-        "stage": "quantize",
-        "model": manifest.digest,
-        "calibration": digest_of_path(calibration),
+    if labelled is None or (calibration is None and limits.mode in ("static", "auto")):
+        raise BadInputError(
+            f"quantize: mode {limits.mode} needs calibration (real inputs for the value ranges) and labelled (real "
+            "inputs with labels)"
+        )
+    decides = {
+        "calibration": _key_of(calibration) if calibration else None,
         "labelled": digest_of_path(labelled),
         "limits": asdict(limits),
-        "cpu": cpu,
+        "cpu": here,
     }
-    if remembered := store.recall(manifest.name, recipe):
-        return {**remembered, "from_store": True}
-    with tempfile.TemporaryDirectory(prefix="onnx-quantize-") as temporary, store.local(address) as folder:
-        settings = {
-            "folder": str(folder),
-            "work": temporary,
-            "calibration": str(calibration),
-            "labelled": str(labelled),
-            "limits": asdict(limits),
-            "cpu": cpu,
-        }
-        verdict = stage.run("quantize", settings)
-        result = {**original, **verdict}
-        if verdict["accepted"]:
-            chosen = Path(temporary) / verdict["variant"]
-            accepted = ModelManifest.read(chosen)
-            result |= {
-                "model": store.add(chosen, accepted),
-                "version": accepted.version,
-                "digest": accepted.digest,
-            }
-    store.remember(manifest.name, recipe, result)
-    return {**result, "from_store": False}
+    settings = {
+        "calibration": str(calibration) if calibration else None,
+        "labelled": str(labelled),
+        "limits": asdict(limits),
+        "cpu": here,
+    }
+    return derive(address, "quantize", decides=decides, settings=settings, store=store, stage=stage)
 
 
 def quantize_in_child(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,210 +100,120 @@ def quantize_in_child(spec: Mapping[str, Any]) -> dict[str, Any]:
     folder, work = Path(spec["folder"]), Path(spec["work"])
     limits = QuantizeLimits(**spec["limits"])
     manifest = ModelManifest.read(folder)
-    _require_not_quantized(folder / MODEL_NAME)
-    preprocessing = manifest.image_preprocessing
-    if not manifest.labels:
+    facts = read_facts(folder / MODEL_NAME)
+    require_not_quantized(facts, f"model {manifest.name} {manifest.version}")
+    if facts.half and limits.mode == "float16":
+        raise BadInputError(f"model {manifest.name} {manifest.version} has float16 weights already; give the original")
+    if not manifest.labels and isinstance(manifest.preprocessing, ImagePreprocessing):
         raise BadInputError(f"quantize: model {manifest.name} needs labels; give them when converting")
-    samples = load_samples(Path(spec["calibration"]), limits.calibration_rows, preprocessing, "calibration")
-    labelled = load_labelled(Path(spec["labelled"]), preprocessing, manifest.labels)
-    log.info("calibration: %d pictures, labelled: %d pictures", len(samples.tensors), len(labelled.classes))
-
-    original = LoadedModel(manifest, open_session(folder / MODEL_NAME))
-    baseline = _measure("original", folder, original, original, labelled)
-    measurements = [baseline]
-    for variant in ("static", "dynamic") if limits.mode == "auto" else (limits.mode,):
-        target = work / variant
-        target.mkdir()
-        log.info("making the %s variant", variant)
-        write_variant(variant, folder / MODEL_NAME, target / MODEL_NAME, manifest.inputs[0].name, samples.tensors)
-        candidate = LoadedModel(manifest, open_session(target / MODEL_NAME))
-        measurements.append(_measure(variant, target, candidate, original, labelled))
-    chosen, reason = choose(measurements, limits)
-    log.info("%s", reason)
-    if chosen.variant != "original":
-        _finish(
-            work / chosen.variant,
-            parent=manifest,
-            spec=spec,
-            measurements=measurements,
-            chosen=chosen,
-            samples=samples,
-        )
+    samples = None
+    if spec["calibration"]:
+        samples = load_samples(Path(spec["calibration"]), limits.calibration_rows, manifest, "calibration")
+    labelled = load_labelled(Path(spec["labelled"]), manifest)
+    log.info("calibration: %d rows, labelled: %d rows", samples.rows if samples else 0, labelled.rows)
+    found = Search(folder, work, facts=facts, limits=limits, samples=samples, labelled=labelled).run()
+    log.info("%s", found.reason)
+    if found.chosen is not None:
+        golden = samples.head(GOLDEN_ROWS) if samples else golden_inputs(folder, manifest, labelled)
+        _finish(work, found.chosen, found=found, spec=spec, parent=manifest, samples=samples, golden=golden)
     return {
-        "accepted": chosen.variant != "original",
-        "variant": chosen.variant,
-        "reason": reason,
-        "measurements": [asdict(measurement) for measurement in measurements],
-        "size_bytes": chosen.size_bytes,
+        "accepted": found.chosen is not None,
+        "variant": found.measurement.variant,
+        "reason": found.reason,
+        "measurements": [measurement.to_dict() for measurement in found.measurements],
+        "size_bytes": found.measurement.size_bytes,
+        "labelled_rows": labelled.rows,
     }
 
 
-def choose(measurements: list[Measurement], limits: QuantizeLimits) -> tuple[Measurement, str]:
-    """The fastest variant that keeps both limits, else the original; and why, in words with the numbers.
-
-    :param measurements: the original first
-    """
-    original, *variants = measurements
-    lines, accepted = [], []
-    for variant in variants:
-        drop = original.accuracy - variant.accuracy
-        saved = 1 - variant.size_bytes / original.size_bytes
-        facts = (
-            f"{variant.variant}: accuracy {original.accuracy:.3f} → {variant.accuracy:.3f}, "
-            f"{variant.speedup:.2f} times the speed, {saved:.0%} smaller"
-        )
-        faults = []
-        if drop > limits.max_accuracy_drop:
-            faults.append(f"loses {drop:.3f} (limit {limits.max_accuracy_drop:g})")
-        if variant.speedup < limits.min_speedup:
-            faults.append(f"is too slow (limit {limits.min_speedup:g})")
-        lines.append(f"{facts}: {'rejected, ' + ' and '.join(faults) if faults else 'acceptable'}")
-        if not faults:
-            accepted.append(variant)
-    best = max(accepted, key=lambda variant: variant.speedup, default=original)
-    verdict = f"{best.variant} goes on" if accepted else "the original goes on"
-    return best, f"{verdict}. {'; '.join(lines)}"
+def golden_inputs(folder: Path, manifest: ModelManifest, labelled: LabelledSet) -> Samples:
+    """The inputs of a version's golden rows, or some labelled ones if it has none."""
+    if manifest.golden is None:
+        return Samples(labelled.inputs).head(GOLDEN_ROWS)
+    golden = GoldenRows.load(folder / manifest.golden.file, manifest)
+    return Samples(golden.inputs, golden.pictures)
 
 
-def paired_speedup(
-    original: LoadedModel, candidate: LoadedModel, batch: NDArray[np.uint8], rounds: int
-) -> tuple[float, float]:
-    """Time both models in turn on the same batch, so that a drifting machine slows both.
+def write_variant(variant: Variant, source: Path, target: Path, calibration: Tensors | None = None) -> None:
+    """Write one quantised variant of an ONNX file, whatever it is worth.
 
-    :return: median of the paired ratios (original's time over the candidate's), candidate's pictures a second
-    """
-    for model in (original, candidate):
-        model.run(batch)
-        model.run(batch)
-    ratios, seconds = [], []
-    for _ in range(rounds):
-        before = time.perf_counter()
-        original.run(batch)
-        between = time.perf_counter()
-        candidate.run(batch)
-        after = time.perf_counter()
-        ratios.append((between - before) / (after - between))
-        seconds.append(after - between)
-    return statistics.median(ratios), len(batch) / statistics.median(seconds)
-
-
-def _require_not_quantized(path: Path) -> None:
-    import onnx
-
-    found = {node.op_type for node in onnx.load(str(path), load_external_data=False).graph.node} & QUANTIZED_OPERATORS
-    if found:
-        raise BadInputError(f"{path} is already quantised (it has {', '.join(sorted(found))}); give the original")
-
-
-def _measure(
-    variant: str, folder: Path, model: LoadedModel, original: LoadedModel, labelled: LabelledSet
-) -> Measurement:
-    answers = run_in_batches(model, labelled.tensors, SCORING_BATCH)
-    batch = np.resize(labelled.tensors, (SPEED_BATCH, *labelled.tensors.shape[1:]))
-    speedup, images_per_second = paired_speedup(original, model, batch, SPEED_ROUNDS)
-    return Measurement(
-        variant=variant,
-        accuracy=float(np.mean(answers.argmax(axis=1) == labelled.classes)),
-        speedup=1.0 if model is original else round(speedup, 3),
-        images_per_second=round(images_per_second, 1),
-        size_bytes=(folder / MODEL_NAME).stat().st_size,
-    )
-
-
-def write_variant(variant: str, source: Path, target: Path, input_name: str, samples: NDArray[np.uint8]) -> None:
-    """Write the 8-bit form of a graph.
-
-    :param variant: ``static`` or ``dynamic``
-    :param samples: inputs ``[rows, …]`` that the value ranges of ``static`` are taken from
+    :param calibration: inputs ``[rows, …]`` by name; static variants take their value ranges from them
+    :raises ConversionError: if the graph has no such variant
     """
     import_onnxruntime()
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    prepared = target.with_name("prepared.onnx")
-    try:
-        # Folds batch normalisation into the convolutions, which can be quantised only then.
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        _name_nodes(prepared)  # nodes are kept from quantisation by name
-        if variant == "dynamic":
-            quantize_dynamic(str(prepared), str(target), weight_type=QuantType.QInt8)
-            return
-        quantize_static(
-            str(prepared),
-            str(target),
-            _calibration_reader(input_name, samples),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            # Eight bits round the small probabilities of many classes to zero.
-            nodes_to_exclude=_nodes_of_type(prepared, "Softmax"),
-        )
-    finally:
-        prepared.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="onnx-variant-") as work:
+        Workshop(source, Path(work), calibration).write(variant, target)
 
 
-def _name_nodes(path: Path) -> None:
-    import onnx
+def _switched_off(address: str, store: ModelStore) -> dict[str, Any]:
+    manifest = store.manifest(address)
+    return {
+        "model": address,
+        "name": manifest.name,
+        "version": manifest.version,
+        "digest": manifest.digest,
+        "accepted": False,
+        "variant": "original",
+        "reason": "quantisation is switched off (mode none)",
+        "measurements": [],
+        "from_store": False,
+    }
 
-    model = onnx.load(str(path))
-    for number, node in enumerate(model.graph.node):
-        node.name = f"{node.op_type}_{number}"
-    onnx.save(model, str(path))
+
+def _key_of(path: Path) -> str:
+    """What tells one set of calibration data from another.
+
+    A few rows are drawn from what may be a catalogue of terabytes, which nobody wants to read for that: above
+    :data:`READ_WHOLE` bytes the names, sizes and times of the files stand for their content.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        facts = [(file.relative_to(path).as_posix(), file.stat()) for file in files]
+        if sum(stat.st_size for _, stat in facts) > READ_WHOLE:
+            lines = (f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n" for name, stat in facts)
+            return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return digest_of_path(path)
 
 
-def _nodes_of_type(path: Path, op_type: str) -> list[str]:
-    import onnx
-
-    return [node.name for node in onnx.load(str(path)).graph.node if node.op_type == op_type]
-
-
-def _calibration_reader(input_name: str, samples: NDArray[np.uint8]) -> Any:
-    from onnxruntime.quantization import CalibrationDataReader
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._rows: Iterator[NDArray[np.uint8]] = iter(samples)
-
-        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-            row = next(self._rows, None)
-            return None if row is None else {input_name: row[np.newaxis]}
-
-    return Reader()
+def _digest_of(samples: Samples) -> str:
+    digest = hashlib.sha256()
+    for name, values in sorted(samples.inputs.items()):
+        digest.update(f"{name}\0{values.dtype}\0{values.shape}\0".encode())
+        digest.update(str(values.tolist()).encode() if values.dtype == object else values.tobytes())
+    return digest.hexdigest()
 
 
 def _finish(
-    folder: Path,
+    work: Path,
+    variant: Variant,
     *,
-    parent: ModelManifest,
+    found: Found,
     spec: Mapping[str, Any],
-    measurements: list[Measurement],
-    chosen: Measurement,
-    samples: Samples,
+    parent: ModelManifest,
+    samples: Samples | None,
+    golden: Samples,
 ) -> None:
-    """Make ``folder`` a whole model version: golden rows and a manifest."""
-    facts = describe(folder / MODEL_NAME)
-    manifest = replace(
-        parent,
-        files={MODEL_NAME: sha256_of_file(folder / MODEL_NAME)},
-        inputs=facts.inputs,
-        outputs=facts.outputs,
-        opset=facts.opset,
-        domains=facts.domains,
-        origin={**parent.origin, "parent": parent.version},
-        recipe={"quantize": chosen.variant, "calibration_rows": len(samples.tensors), "limits": spec["limits"]},
-        checks={"quantize": [asdict(measurement) for measurement in measurements]},
-        speed=(
-            {
-                "cpu": spec["cpu"],
-                "threads": 1,
-                "batch": SPEED_BATCH,
-                "images_per_second": chosen.images_per_second,
-                "decode_included": False,
-            },
-        ),
-        golden=None,
-    )
-    inputs = {manifest.inputs[0].name: samples.tensors[:GOLDEN_ROWS]}
-    keep_golden(folder, manifest, inputs, GOLDEN_TOLERANCE, samples.pictures[:GOLDEN_ROWS])
+    """Make the variant's folder a whole model version: golden rows and a manifest."""
+    folder = work / variant.name
+    recipe: dict[str, Any] = {
+        "stage": "quantize",
+        "variant": variant.name,
+        "kind": variant.kind,
+        "limits": spec["limits"],
+        "cpu": spec["cpu"],
+    }
+    if variant.kind == "static" and samples:
+        rows = {"method": variant.calibration, "rows": samples.rows, "sha256": _digest_of(samples)}
+        recipe |= {"calibration": rows, "kept_in_float": list(variant.kept)}
+    if variant.kind == "int4":
+        recipe["block_size"] = variant.block_size
+    speed = {
+        "cpu": spec["cpu"],
+        "threads": 1,
+        "batch": found.batch,
+        "images_per_second": found.measurement.images_per_second,
+        "decode_included": False,
+    }
+    manifest = derived(folder, parent, recipe=recipe, speed=[speed])
+    tolerance = HALF_TOLERANCE if variant.kind == "float16" else GOLDEN_TOLERANCE
+    keep_golden(folder, manifest, golden.inputs, tolerance, golden.pictures)

@@ -14,7 +14,6 @@ import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from typing import IO, Any
 from airflow_onnx_provider import exceptions
 from airflow_onnx_provider.bundle import write_bundle
 from airflow_onnx_provider.exceptions import OnnxProviderError, StageError
+from airflow_onnx_provider.model.scratch import lifelines, scratch_folder
 
 STAGES = {
     "convert": "airflow_onnx_provider.model.convert:convert_in_child",
@@ -32,8 +32,17 @@ STAGES = {
     "validate": "airflow_onnx_provider.model.validate:validate_in_child",
     "measure": "airflow_onnx_provider.model.measure:measure_in_child",
     "quantize": "airflow_onnx_provider.model.quantize:quantize_in_child",
+    "optimize": "airflow_onnx_provider.model.optimize:optimize_in_child",
+    "prune": "airflow_onnx_provider.model.prune:prune_in_child",
+    "split": "airflow_onnx_provider.model.split:split_in_child",
 }
 
+REFUSALS = {"validate": "ValidationError", "convert": "ConversionError"}
+"""What a stage that needs more memory than its limit ends with, if not with a plain bad input."""
+
+
+OUT_OF_MEMORY = re.compile(r"MemoryError|ResourceExhausted|OOM|bad_alloc|[Ff]ailed to allocate|not enough memory")
+"""How the frameworks say it, each in its own words."""
 
 CHATTER = re.compile(r"I\d{4} |WARNING: All log messages before absl::InitializeLog")
 """TensorFlow's C++ side says these on every import, whatever its log level is set to."""
@@ -57,17 +66,19 @@ class Stage:
         """Run the stage ``name`` to its end.
 
         :param settings: plain JSON
-        :param memory_mb: limit on the child's address space in MiB
+        :param memory_mb: limit in MiB on the memory that the child may write to. Files that it maps do not count, nor
+            does address space that it only reserves: TensorFlow reserves a lot of it.
         :return: what the stage returned
         :raises OnnxProviderError: the stage's own error, with its own class
         :raises StageError: if the child ended without a result
         """
-        with tempfile.TemporaryDirectory(prefix="onnx-stage-") as temporary:
-            result = Path(temporary) / "result.json"
+        with scratch_folder("onnx-stage-") as folder:
+            result = folder / "result.json"
             status = self._run_child(name, {"memory_mb": memory_mb, **settings}, result)
             if not result.exists():
+                limit = f" Its limit is {memory_mb} MiB of memory." if memory_mb else ""
                 raise StageError(
-                    f"the {name} stage {_ending(status)} before it gave a result; the lines above are its own"
+                    f"the {name} stage {_ending(status)} before it gave a result; the lines above are its own.{limit}"
                 )
             outcome = json.loads(result.read_text())
         if "error" in outcome:
@@ -90,6 +101,7 @@ class Stage:
                 text=True,
                 errors="replace",
                 start_new_session=True,
+                pass_fds=lifelines(),
                 env=_child_environment(self.python, result.parent),
             )
         except OSError as error:
@@ -121,7 +133,10 @@ class Stage:
 
 def _child_environment(python: str, work: Path) -> dict[str, str]:
     environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
-    if python != sys.executable:
+    if python == sys.executable:
+        # A network's factory is found where the task itself would find it: Airflow adds the DAGs' folder, for one.
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    else:
         # Another Python sees this package alone, not the site-packages around it.
         environment["PYTHONPATH"] = str(write_bundle(work / "bundle.zip", ("model", "runtime")))
     return environment
@@ -152,19 +167,23 @@ def main() -> None:
     settings = json.loads(sys.stdin.readline())
     threading.Thread(target=_watch_parent, daemon=True).start()
     if memory_mb := settings.pop("memory_mb"):
-        resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
     module, function = STAGES[name].split(":")
     try:
         outcome = {"result": getattr(import_module(module), function)(settings)}
     except OnnxProviderError as error:
-        outcome = {"class": type(error).__name__, "error": str(error)}
+        limited = memory_mb and OUT_OF_MEMORY.search(str(error)) and "memory_mb" not in str(error)
+        outcome = {
+            "class": type(error).__name__,
+            "error": f"{error} (its limit is {memory_mb} MiB of memory; raise memory_mb)" if limited else str(error),
+        }
     except ImportError as error:
         lacks = f"{sys.executable} lacks what the {name} stage needs: {error}"
         outcome = {"class": "BadInputError", "error": f"{lacks}. Install it there, or name another Python with python="}
     except MemoryError:
         outcome = {
-            "class": "ValidationError",
-            "error": f"the {name} stage needs more than its {memory_mb} MiB of memory",
+            "class": REFUSALS.get(name, "BadInputError"),
+            "error": f"the {name} stage needs more than its {memory_mb} MiB of memory; raise memory_mb",
         }
     target.with_suffix(".part").write_text(json.dumps(outcome))
     target.with_suffix(".part").rename(target)

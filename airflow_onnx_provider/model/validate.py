@@ -3,110 +3,102 @@
 from __future__ import annotations
 
 import logging
-import tempfile
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from airflow_onnx_provider.exceptions import ValidationError
-from airflow_onnx_provider.model.graph import ALLOWED_DOMAINS, require_sound
-from airflow_onnx_provider.model.samples import digest_of_path, load_samples
+from airflow_onnx_provider.exceptions import BadInputError, StageError, ValidationError
+from airflow_onnx_provider.model.evidence.parity import ParityLimits, Tensors, require_parity
+from airflow_onnx_provider.model.evidence.samples import digest_of_path, load_samples
+from airflow_onnx_provider.model.gates import answers as gate
+from airflow_onnx_provider.model.gates.external_data import external_files
+from airflow_onnx_provider.model.gates.limits import Limits
+from airflow_onnx_provider.model.gates.reference import Reference, require_agreement
+from airflow_onnx_provider.model.gates.weights import require_numbers
+from airflow_onnx_provider.model.graph import describe, require_sound
+from airflow_onnx_provider.model.scratch import scratch_folder
 from airflow_onnx_provider.model.source import SourceModel
 from airflow_onnx_provider.model.stage import Stage
-from airflow_onnx_provider.model.store import ModelStore
-from airflow_onnx_provider.model.version import golden_rows
+from airflow_onnx_provider.model.store.versions import ModelStore
+from airflow_onnx_provider.model.version import GOLDEN_ROWS, golden_rows
 from airflow_onnx_provider.runtime.golden import GoldenRows
-from airflow_onnx_provider.runtime.manifest import (
-    MODEL_NAME,
-    Golden,
-    ModelManifest,
-    require_scorable,
-    sha256_of_file,
-)
-from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
+from airflow_onnx_provider.runtime.manifest import MODEL_NAME, Golden, ModelManifest, sha256_of_file
 from airflow_onnx_provider.runtime.session import LoadedModel, open_session
 
 log = logging.getLogger(__name__)
 
-SOURCE = "source"
-"""What the source model's one input and one output are called, whatever the framework says."""
-
-GOLDEN_ROWS = 8
 GOLDEN_TOLERANCE = 1e-4
 """For fp32 graphs: CPUs and thread counts change sums in the last digits only."""
 
-
-@dataclass(frozen=True)
-class ParityLimits:
-    """How far a converted model may be from its source.
-
-    :param inputs: rows to compare (N of the batch sizes 1, 2 and N)
-    :param max_difference: largest absolute difference of any score
-    :param min_label_agreement: share of rows that must get the same label
-    """
-
-    inputs: int = 32
-    max_difference: float = 1e-4
-    min_label_agreement: float = 1.0
+_TIMED_OUT = re.compile(r"was killed after")
+_CRASHED = re.compile(r"was killed by SIG(SEGV|FPE|ABRT|BUS|ILL|TRAP|SYS)")
+_NO_MEMORY = re.compile(r"bad_alloc|bad allocation|[Ff]ailed to allocate memory|MemoryError|Unable to allocate")
 
 
 def validate(
-    address: str, *, inputs: Path, limits: ParityLimits, store: ModelStore, stage: Stage, memory_mb: int
+    address: str,
+    *,
+    inputs: Path,
+    store: ModelStore,
+    stage: Stage,
+    limits: ParityLimits | None = None,
+    reference: Reference | None = None,
+    memory_mb: int = 8192,
 ) -> dict[str, Any]:
     """Validate the version at ``address`` and write its golden rows; an earlier pass is answered from the store.
 
-    :param inputs: a folder of pictures, or an ``.npy`` file ``uint8 [rows, height, width, 3]``
-    :param memory_mb: limit of the process that loads and runs the model, in MiB of address space
+    Any kind of model: pictures, token ids, columns of numbers and texts, several inputs and outputs. A version that
+    was derived from another is compared with the source of the first.
+
+    :param inputs: real inputs, as :func:`~airflow_onnx_provider.model.evidence.samples.load_samples` takes them
+    :param limits: default: those of :class:`ParityLimits`
+    :param memory_mb: limit of the process that loads and runs the model, in MiB
     :return: the version's ``model``, ``name``, ``version``, ``digest``, and ``checks``, ``from_store``
-    :raises ValidationError: if the model fails a gate
+    :raises ValidationError: if the model fails a gate, ends its process, or needs more than its time or memory
+    :raises DigestMismatchError: if a file of the version, or the source, has changed
     :raises BadInputError: if the model, its source or the inputs are missing
     """
+    limits, reference = limits or ParityLimits(), reference or Reference()
+    address = store.resolve(address)
     manifest = store.manifest(address)
-    require_scorable(manifest)
-    preprocessing = manifest.image_preprocessing.to_dict()
-    origin = manifest.origin
+    gate.require_rows(manifest)
     recipe = {
         "stage": "validate",
         "model": manifest.digest,
         "inputs": digest_of_path(inputs),
         "limits": asdict(limits),
+        "reference": asdict(reference),
         "memory_mb": memory_mb,
-        "golden": ["rows", "pictures"],  # a pass from before golden pictures were kept is not answered from the store
     }
     if manifest.golden and (remembered := store.recall(manifest.name, recipe)):
         return {**remembered, "from_store": True}
-    source = SourceModel(Path(origin["source"]), origin["framework"], preprocessing, origin["trusted"])
-    source.require_digest(origin["sha256"])
-    with tempfile.TemporaryDirectory(prefix="onnx-validate-") as temporary, store.local(address) as folder:
-        answers = Path(temporary) / "source.npz"
-        stage.run(
-            "predict_source",
-            {
-                "source": str(source.path),
-                "framework": source.framework,
-                "preprocessing": preprocessing,
-                "trusted": source.trusted,
-                "inputs": str(inputs),
-                "rows": limits.inputs,
-                "answers": str(answers),
-            },
+    with scratch_folder("onnx-validate-") as work, store.local(address) as folder:
+        answers, golden = work / "source.npz", work / "golden.npz"
+        with SourceModel.from_origin(manifest).fetched() as source:
+            source.require_digest(manifest.origin["sha256"])
+            asked = {"source": source.to_dict(), "folder": str(folder), "inputs": str(inputs)}
+            stage.run("predict_source", {**asked, "rows": limits.inputs, "answers": str(answers)})
+        try:
+            checks = stage.run(
+                "validate",
+                {
+                    "folder": str(folder),
+                    "answers": str(answers),
+                    "golden": str(golden),
+                    "limits": asdict(limits),
+                    "reference": asdict(reference),
+                    "memory_limit_mb": memory_mb,
+                },
+                memory_mb=memory_mb,
+            )
+        except StageError as error:
+            raise _refused(error, manifest, stage.timeout, memory_mb) from error
+        proof = Golden(sha256_of_file(golden), manifest.golden.tolerance if manifest.golden else GOLDEN_TOLERANCE)
+        store.record(
+            address, lambda kept: replace(kept, checks={**kept.checks, "parity": checks}, golden=proof), golden
         )
-        golden = Path(temporary) / "golden.npz"
-        checks = stage.run(
-            "validate",
-            {"folder": str(folder), "answers": str(answers), "golden": str(golden), "limits": asdict(limits)},
-            memory_mb=memory_mb,
-        )
-        proved = replace(
-            manifest,
-            checks={**manifest.checks, "parity": checks},
-            golden=Golden(sha256_of_file(golden), GOLDEN_TOLERANCE),
-        )
-        store.record(address, proved, golden)
     result = {
         "model": address,
         "name": manifest.name,
@@ -121,64 +113,102 @@ def validate(
 
 def predict_source_in_child(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The source framework's answers to the given inputs, in the form of golden rows."""
-    preprocessing = ImagePreprocessing.from_dict(spec["preprocessing"])
-    samples = load_samples(Path(spec["inputs"]), spec["rows"], preprocessing, "validation inputs")
-    source = SourceModel(Path(spec["source"]), spec["framework"], spec["preprocessing"], spec["trusted"])
-    answers = source.module().open_predictor(source)(samples.tensors)
-    rows = GoldenRows({SOURCE: samples.tensors}, {SOURCE: answers}, samples.pictures[:GOLDEN_ROWS])
-    rows.save(Path(spec["answers"]))
-    return {"rows": rows.rows}
+    manifest = ModelManifest.read(Path(spec["folder"]))
+    samples = load_samples(Path(spec["inputs"]), spec["rows"], manifest, "validation inputs")
+    source = SourceModel.from_dict(spec["source"])
+    try:
+        answers = source.module().open_predictor(source)(samples.inputs)
+    except (KeyError, TypeError, ValueError) as error:
+        # A version whose inputs were changed on purpose, such as another resolution, is no longer its source's twin.
+        raise BadInputError(
+            f"the source {source.location} does not take the inputs of {manifest.name} {manifest.version}: {error!r}"
+        ) from error
+    GoldenRows(samples.inputs, answers, samples.pictures[:GOLDEN_ROWS]).save(Path(spec["answers"]))
+    return {"rows": samples.rows}
 
 
 def validate_in_child(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Gate, load, run at batch sizes 1, 2 and N, compare, and write the golden rows."""
+    """Gate, load, run at batch sizes 1, 2 and N, compare with source and reference, and write the golden rows."""
     path = Path(spec["folder"]) / MODEL_NAME
-    require_sound(path, ALLOWED_DOMAINS)
     manifest = ModelManifest.read(path.parent)
+    memory_mb = spec["memory_limit_mb"]
+    limits, reference = ParityLimits(**spec["limits"]), Reference(**spec["reference"])
+    require_sound(path, limits=Limits().within(memory_mb))
+    require_numbers(path)
+    _require_as_recorded(path, manifest)
     source = GoldenRows.load(Path(spec["answers"]), manifest)
-    inputs, expected = source.inputs[SOURCE], source.answers[SOURCE]
+    inputs, expected = source.inputs, source.answers
+    answers: Tensors = {}
+    checks: dict[str, Any] = {}
     try:
-        session = open_session(path)
+        model = LoadedModel(manifest, _opened(path))
+        gate.require_declared(model, inputs)
+        for size in sorted({1, 2, source.rows}):
+            answers = gate.answers_at(model, inputs, expected, size)
+            parity = require_parity(answers, expected, limits, f"{path} at batch size {size}")
+            checks[f"batch_{size}"] = parity.to_dict()
+            log.info("batch size %d: %s", size, checks[f"batch_{size}"])
+        golden = golden_rows(model, {name: rows[:GOLDEN_ROWS] for name, rows in inputs.items()}, source.pictures)
+    except (ValidationError, MemoryError) as error:
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+            raise ValidationError(
+                f"{manifest.name} {manifest.version} is refused: it needs more than memory_mb={memory_mb}: {error}"
+            ) from error
+        raise
+    domains = describe(path).domains
+    checks["reference"] = require_agreement(path, inputs, answers, domains=domains, limits=limits, asked=reference)
+    log.info("onnx.reference: %s", checks["reference"])
+    golden.save(Path(spec["golden"]))
+    return {"rows": source.rows, **checks}
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return open_session(path)
+    except BadInputError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions have no common public class
         raise ValidationError(f"ONNX Runtime cannot load {path}: {error}") from error
-    model = LoadedModel(manifest, session)
-    checks = {}
-    limits = ParityLimits(**spec["limits"])
-    for size in sorted({1, 2, len(inputs)}):
-        answers = run_in_batches(model, inputs, size)
-        checks[f"batch_{size}"] = require_parity(answers, expected, limits, f"{path} at batch size {size}")
-        log.info("batch size %d: %s", size, checks[f"batch_{size}"])
-    first = {model.input_name: inputs[:GOLDEN_ROWS]}
-    golden_rows(model, first, source.pictures).save(Path(spec["golden"]))
-    return {"rows": len(inputs), **checks}
 
 
-def run_in_batches(model: LoadedModel, inputs: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
-    """All answers, ``size`` rows at a time (the last batch may be smaller).
-
-    :raises ValidationError: if ONNX Runtime cannot run this batch size
-    """
-    try:
-        return np.concatenate([model.run(inputs[start : start + size]) for start in range(0, len(inputs), size)])
-    except Exception as error:
-        raise ValidationError(f"{model.manifest.name} does not run at batch size {size}: {error}") from error
-
-
-def require_parity(
-    answers: NDArray[np.float32], expected: NDArray[np.float32], limits: ParityLimits, what: str
-) -> dict[str, float]:
-    """Compare two models' scores, ``[rows, classes]`` each.
-
-    :return: ``max_difference`` and ``label_agreement``
-    :raises ValidationError: if a limit is broken, with both numbers
-    """
-    if answers.shape != expected.shape:
-        raise ValidationError(f"{what}: the answers have the shape {answers.shape}, the source's {expected.shape}")
-    difference = float(np.max(np.abs(answers - expected)))
-    agreement = float(np.mean(answers.argmax(axis=1) == expected.argmax(axis=1)))
-    if not difference <= limits.max_difference or agreement < limits.min_label_agreement:
+def _require_as_recorded(path: Path, manifest: ModelManifest) -> None:
+    """The graph has the last word on its inputs and outputs, and each file that it names must have its digest."""
+    beside = {file.relative_to(path.parent).as_posix() for file in external_files(path)}
+    if unknown := sorted(beside - set(manifest.files)):
         raise ValidationError(
-            f"{what}: scores differ by up to {difference:.3g} (limit {limits.max_difference:.3g}) and "
-            f"{agreement:.1%} of the labels agree (limit {limits.min_label_agreement:.1%})"
+            f"{manifest.name} {manifest.version}: its weights in {', '.join(unknown)} are not among the files whose "
+            "digests the manifest has, so nobody would notice a change. Make the version anew"
         )
-    return {"max_difference": difference, "label_agreement": agreement}
+    facts = describe(path)
+    for what, said, found in (
+        ("inputs", manifest.inputs, facts.inputs),
+        ("outputs", manifest.outputs, facts.outputs),
+    ):
+        if said != found:
+            raise ValidationError(
+                f"{manifest.name} {manifest.version}: its manifest says that the {what} are "
+                f"{[spec.to_dict() for spec in said]}, the graph {[spec.to_dict() for spec in found]}. "
+                "Delete the version and make it anew"
+            )
+
+
+def _refused(
+    error: StageError, manifest: ModelManifest, timeout: float, memory_mb: int
+) -> StageError | ValidationError:
+    """What the end of the model's process says about the model.
+
+    A kill from outside says nothing about it: the machine's memory ran out, or the task was ended. That may be tried
+    again.
+    """
+    model = f"{manifest.name} {manifest.version}"
+    if _TIMED_OUT.search(str(error)):
+        return ValidationError(
+            f"{model} is refused: it did not load and run within stage_timeout={timeout:g} s and was killed. A graph "
+            "may loop for ever; if this one is only slow, raise stage_timeout or give a smaller batch"
+        )
+    if crash := _CRASHED.search(str(error)):
+        return ValidationError(
+            f"{model} is refused: it ended the process that ran it by SIG{crash[1]} (memory_mb={memory_mb}, "
+            f"stage_timeout={timeout:g} s). No worker of a cluster would survive it; the task's log has its last lines"
+        )
+    return StageError(f"{model} was not validated (memory_mb={memory_mb}, stage_timeout={timeout:g} s): {error}")

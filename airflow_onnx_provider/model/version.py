@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from airflow_onnx_provider.model.gates.external_data import external_files
 from airflow_onnx_provider.model.graph import describe, require_sound
 from airflow_onnx_provider.runtime.golden import GoldenRows
 from airflow_onnx_provider.runtime.manifest import (
@@ -23,6 +24,8 @@ from airflow_onnx_provider.runtime.manifest import (
 )
 from airflow_onnx_provider.runtime.preprocessing import Preprocessing
 from airflow_onnx_provider.runtime.session import LoadedModel, open_session
+
+GOLDEN_ROWS = 8
 
 
 def write_version(
@@ -49,18 +52,73 @@ def write_version(
     require_sound(onnx)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(onnx, folder / MODEL_NAME)
+    for weights in external_files(onnx):  # under the names that the model calls them by
+        copy = folder / weights.relative_to(onnx.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(weights, copy)
+    manifest = manifest_of(folder, name=name, preprocessing=preprocessing, labels=labels)
+    return keep_golden(folder, manifest, golden, tolerance, pictures)
+
+
+def manifest_of(
+    folder: Path,
+    *,
+    name: str,
+    preprocessing: Preprocessing | None = None,
+    labels: tuple[str, ...] = (),
+    origin: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    checks: Mapping[str, Any] | None = None,
+    speed: Sequence[Mapping[str, Any]] = (),
+) -> ModelManifest:
+    """What ``folder/model.onnx`` and its external data say of themselves, with what is known of them.
+
+    There are no golden rows yet.
+
+    :raises BadInputError: if there is no ONNX model
+    """
     facts = describe(folder / MODEL_NAME)
-    manifest = ModelManifest(
+    files = (folder / MODEL_NAME, *external_files(folder / MODEL_NAME))
+    return ModelManifest(
         name=name,
-        files={MODEL_NAME: sha256_of_file(folder / MODEL_NAME)},
+        files={path.relative_to(folder).as_posix(): sha256_of_file(path) for path in files},
         inputs=facts.inputs,
         outputs=facts.outputs,
         opset=facts.opset,
         domains=facts.domains,
         preprocessing=preprocessing,
         labels=labels,
+        origin=origin or {},
+        recipe=recipe or {},
+        checks=checks or {},
+        speed=tuple(speed),
     )
-    return keep_golden(folder, manifest, golden, tolerance, pictures)
+
+
+def derived(
+    folder: Path,
+    parent: ModelManifest,
+    *,
+    recipe: Mapping[str, Any],
+    checks: Mapping[str, Any] | None = None,
+    speed: Sequence[Mapping[str, Any]] = (),
+) -> ModelManifest:
+    """The manifest of a version that was made from ``parent``, whose name, preprocessing and labels it keeps."""
+    return manifest_of(
+        folder,
+        name=parent.name,
+        preprocessing=parent.preprocessing,
+        labels=parent.labels,
+        origin={**parent.origin, "parent": parent.version},
+        recipe=recipe,
+        checks=checks,
+        speed=speed,
+    )
+
+
+def size_of(folder: Path, manifest: ModelManifest) -> int:
+    """Bytes of the model's files, external data included."""
+    return sum((folder / file).stat().st_size for file in manifest.files)
 
 
 def keep_golden(

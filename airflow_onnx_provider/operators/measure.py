@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_onnx_provider.failure import no_retry_for_bad_input
-from airflow_onnx_provider.hooks.model_store import store_of
+from airflow_onnx_provider.hooks.model_store import open_version
 from airflow_onnx_provider.operators.model import ModelReference, StageMixin, address_of
 
 if TYPE_CHECKING:
@@ -59,12 +59,12 @@ class OnnxMeasureOperator(StageMixin, BaseOperator):
         from airflow_onnx_provider.runtime.sweep import Space
 
         with no_retry_for_bad_input():
-            address = address_of(self.model)
+            store, address = open_version(address_of(self.model))
             result = measure(
                 address,
                 pictures=Path(self.pictures) if self.pictures else None,
                 space=Space.from_dict(self.space or {}),
-                store=store_of(address),
+                store=store,
                 stage=self._stage,
             )
         self.log.info("fastest a core on %s: %s", result["cpu"], result["best"])

@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_onnx_provider.exceptions import BadInputError
+from airflow_onnx_provider.exceptions import BadInputError, OnnxProviderError
+from airflow_onnx_provider.hooks.spark_cluster import SparkClusterHook
+from airflow_onnx_provider.hooks.spark_submit import find_spark_submit, require_java
+from airflow_onnx_provider.operators.submitting import spark_properties
+from airflow_onnx_provider.partition import partition_of
 from airflow_onnx_provider.runtime.cpu import cpu_type
 from airflow_onnx_provider.runtime.manifest import ModelManifest, require_scorable
-from airflow_onnx_provider.runtime.profile import ExecutionProfile
-from airflow_onnx_provider.spark.layout import OutputLayout
+from airflow_onnx_provider.runtime.profile import ExecutionProfile, profile_of
+from airflow_onnx_provider.spark.layout import OutputLayout, local_path
 from airflow_onnx_provider.spark.plan import ClusterFacts, InputFacts, ModelFacts, Plan, hand_set_of, plan
 from airflow_onnx_provider.spark.settings import JobSettings
 from airflow_onnx_provider.spark.sources import Source
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_onnx_provider.operators.spark_inference import OnnxSparkInferenceOperator
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,30 @@ class InferenceRequest:
     cluster: ClusterFacts
     profile: ExecutionProfile
     plan: Plan
+
+    @classmethod
+    def asked_by(
+        cls, operator: OnnxSparkInferenceOperator, context: Context, address: str, folder: Path, *, waiting: bool
+    ) -> InferenceRequest:
+        """From an operator's rendered arguments.
+
+        :param address: of the model version, which lies in ``folder``
+        :param waiting: for a job that runs already, so that what it holds of the cluster counts as free
+        :raises OnnxProviderError: as :func:`cluster_for_job` and :meth:`of` do
+        """
+        cluster = cluster_for_job(operator.conn_id)
+        return cls.of(
+            address=address,
+            folder=folder,
+            catalog=local_path(operator.input_path, "input_path"),
+            partition=partition_of(context, operator.partition),
+            source=Source(operator.key or None, operator.input or None, operator.root or None),
+            layout=OutputLayout(local_path(operator.output_path, "output_path")),
+            cluster=cluster.when_idle() if waiting else cluster,
+            profile=profile_of(operator.profile),
+            sizing=operator.sizing or {},
+            conf=spark_properties(operator),
+        )
 
     @classmethod
     def of(
@@ -107,3 +140,18 @@ class InferenceRequest:
             model_folder=str(self.folder) if self.plan["model_travels"] == "path" else None,
             **rest,
         )
+
+
+def cluster_for_job(conn_id: str) -> ClusterFacts:
+    """What the cluster can give now to a job that this machine submits.
+
+    :param conn_id: Spark connection
+    :raises BadInputError: if this machine has no spark-submit or no Java, or the connection is missing or unusable
+    :raises OnnxProviderError: if the cluster does not answer, or takes no applications now
+    """
+    find_spark_submit()
+    require_java()
+    cluster = SparkClusterHook(conn_id).capacity()
+    if not cluster.healthy:
+        raise OnnxProviderError(f"{cluster.master} takes no applications now: {cluster.note}")
+    return cluster

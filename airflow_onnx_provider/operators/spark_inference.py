@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_onnx_provider.exceptions import OnnxProviderError
 from airflow_onnx_provider.failure import no_retry_for_bad_input
-from airflow_onnx_provider.hooks.model_store import store_of
-from airflow_onnx_provider.hooks.spark_cluster import SparkClusterHook
-from airflow_onnx_provider.hooks.spark_submit import (
-    OnnxSparkSubmitHook,
-    find_spark_submit,
-    require_java,
-)
+from airflow_onnx_provider.hooks.model_store import open_version
+from airflow_onnx_provider.hooks.spark_submit import OnnxSparkSubmitHook
 from airflow_onnx_provider.links import SPARK_UI_KEY, SparkUILink
 from airflow_onnx_provider.operators.model import ModelReference, address_of, number, truth
 from airflow_onnx_provider.operators.request import InferenceRequest
+from airflow_onnx_provider.operators.submitting import in_client_mode, prepare_job, submit_hook
 from airflow_onnx_provider.operators.task_run import TaskRun
-from airflow_onnx_provider.partition import partition_of
-from airflow_onnx_provider.runtime.profile import profile_of
-from airflow_onnx_provider.spark.layout import OutputLayout, local_path
-from airflow_onnx_provider.spark.run_manifest import RunManifest, abandon, failure
-from airflow_onnx_provider.spark.settings import JobSettings
-from airflow_onnx_provider.spark.sources import Source
-from airflow_onnx_provider.spark.submission import ExecutorEnvironment, Submission, place_archive, prepare
+from airflow_onnx_provider.spark.run_manifest import RunManifest, failure
+from airflow_onnx_provider.spark.submission import Submission
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -98,6 +85,7 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
     )
     operator_extra_links = (SparkUILink(),)
     _task: Any = None
+    _run: TaskRun | None = None
     _submission: Submission | None = None
 
     def __init__(
@@ -146,36 +134,34 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         """Submit the job and read its manifest."""
         with no_retry_for_bad_input(), tempfile.TemporaryDirectory(prefix="onnx-spark-") as work:
             job_keys = (self.external_id_key, self._K8S_DRIVER_STATUS_KEY)
-            run = TaskRun(context.get("task_state_store"), job_keys)
-            address = address_of(self.model)
-            store = store_of(address)
+            self._task, self._run = context.get("ti"), TaskRun(context.get("task_state_store"), job_keys)
+            store, address = open_version(address_of(self.model))
             with store.local(address) as folder:
-                request = self._request(context, address, folder, waiting=run.running is not None)
+                request = InferenceRequest.asked_by(self, context, address, folder, waiting=bool(self._run.running))
                 planned = request.plan.to_dict()
-                self._task = context.get("ti")
+                self.log.info("Plan for %s on %s:\n%s", request.partition, request.cluster.master, request.plan.table())
                 if self._task is not None:
                     self._task.xcom_push("plan", planned)
                 if truth(self.plan_only, "dry_run"):
                     return {"dry_run": True, "partition": request.partition, "plan": planned}
                 settings = request.settings(
-                    run.begin(request.layout, request.partition, context["run_id"]),
+                    self._run.begin(request.layout, request.partition, context["run_id"]),
                     incremental=truth(self.incremental, "incremental"),
                     top_k=int(number(self.top_k, "top_k")),
                     raw=tuple(self.raw),
                 )
-                home = store.root / request.manifest.name
-                ships = request.plan["model_travels"] == "object_store"
-                self._prepare(request, settings, Path(work), place_archive(home, folder) if ships else "")
+                self._submission = prepare_job(self, request, settings, work=Path(work), store=store)
+                self.application, self._hook = self._submission.application, None
+            manifest_path = request.layout.run_manifest(settings.run)
             try:
                 super().execute(context)
             except (AirflowException, RuntimeError) as error:
                 # The parent's message is the whole command and up to 500 lines, which stand in the log already.
-                reason = failure(request.layout.run_manifest(settings.run), str(error))
+                reason = failure(manifest_path, str(error))
                 self._abandon()
                 raise reason from None
-            manifest_path = request.layout.run_manifest(settings.run)
             manifest = RunManifest.read(manifest_path)
-            run.forget()
+            self._run.forget()
         return {**manifest.figures(), "output_path": manifest.output_path, "run_manifest": str(manifest_path)}
 
     def on_kill(self) -> None:
@@ -186,76 +172,11 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
 
     def _abandon(self) -> None:
         """A driver on this machine has ended with spark-submit; one in a cluster may still be at work."""
-        if self._submission is not None and self._in_client_mode:
-            told = JobSettings(**json.loads(self._submission.arguments[0]))
-            layout = OutputLayout(Path(told.output_path))
-            abandon(layout.run_manifest(told.run), told.partition, layout.staging(told.run))
-
-    @property
-    def _in_client_mode(self) -> bool:
-        return (self._deploy_mode or SparkClusterHook(self.conn_id).deploy_mode) == "client"
-
-    def _request(self, context: Context, address: str, folder: Path, *, waiting: bool) -> InferenceRequest:
-        """Look at everything that can be wrong before Spark starts, and plan.
-
-        :param waiting: for a job that runs already, so that what it holds of the cluster counts as free
-        """
-        find_spark_submit()
-        require_java()
-        arguments = {
-            "spark.executor.cores": self._executor_cores,
-            "spark.executor.memory": self._executor_memory,
-            "spark.executor.instances": self._num_executors,
-            "spark.cores.max": self._total_executor_cores,
-        }
-        given = {**(self.conf or {}), **{name: value for name, value in arguments.items() if value}}
-        cluster = SparkClusterHook(self.conn_id).capacity()
-        if not cluster.healthy:
-            raise OnnxProviderError(f"{cluster.master} takes no applications now: {cluster.note}")
-        request = InferenceRequest.of(
-            address=address,
-            folder=folder,
-            catalog=local_path(self.input_path, "input_path"),
-            partition=partition_of(context, self.partition),
-            source=Source(self.key or None, self.input or None, self.root or None),
-            layout=OutputLayout(local_path(self.output_path, "output_path")),
-            cluster=cluster.when_idle() if waiting else cluster,
-            profile=profile_of(self.profile),
-            sizing=self.sizing or {},
-            conf={name: str(value) for name, value in given.items()},
-        )
-        self.log.info("Plan for %s on %s:\n%s", request.partition, request.cluster.master, request.plan.table())
-        return request
-
-    def _prepare(self, request: InferenceRequest, settings: JobSettings, work: Path, model_archive: str) -> None:
-        self._submission = prepare(
-            work,
-            settings,
-            model_folder=request.folder,
-            plan_conf=request.plan.spark_conf(),
-            model_travels=str(request.plan["model_travels"]),
-            model_archive=model_archive,
-            environment=self._environment(SparkClusterHook(self.conn_id)),
-            master=request.cluster.master,
-            deploy_mode="client" if self._in_client_mode else "cluster",
-            hand_set={str(key): str(value) for key, value in (self.conf or {}).items()},
-        )
-        self.application, self._hook = self._submission.application, None
-
-    def _environment(self, hook: SparkClusterHook) -> ExecutorEnvironment:
-        given = ExecutorEnvironment(self.python or None, self.python_archive or None, self.image or None)
-        return ExecutorEnvironment(hook.python) if given == ExecutorEnvironment() else given
+        if self._run is not None and in_client_mode(self):
+            self._run.abandon()
 
     def _get_hook(self) -> OnnxSparkSubmitHook:
-        """The parent names its hook's class in the middle of thirty arguments; take the same ones for ours."""
-        held = {name.removeprefix("_"): value for name, value in vars(self).items()}
-        if (made := self._submission) is not None:
-            lists = ("py_files", "archives", "files")
-            held |= {name: ",".join(filter(None, (getattr(made, name), held[name]))) for name in lists}
-            held |= {"conf": {**held["conf"], **made.conf}, "application_args": list(made.arguments)}
-        taken = inspect.signature(SparkSubmitHook.__init__).parameters
-        arguments: dict[str, Any] = {name: held[name] for name in taken if name in held}
-        hook = OnnxSparkSubmitHook(**{**arguments, "conn_id": self.conn_id})
+        hook = submit_hook(self, self._submission)
         self.durable = hook.track(self.durable)
         hook.on_application = self._link
         return hook

@@ -20,6 +20,7 @@ class TaskRun:
 
     def __init__(self, state: Any, job_keys: tuple[str, ...]) -> None:
         self._state, self._job_keys = state, job_keys
+        self._begun: tuple[OutputLayout, str, str] | None = None
 
     @property
     def running(self) -> str | None:
@@ -33,14 +34,21 @@ class TaskRun:
 
         :param label: what a person shall recognise the run by
         """
-        if self.running:
-            return self.running
-        run = f"{partition}-{new_run_name(label)}"
-        if self._state is not None:
-            if earlier := self._state.get(RUN_KEY):
-                abandon(layout.run_manifest(earlier), partition, layout.staging(earlier))
-            self._state.set(RUN_KEY, run)
+        run = self.running
+        if run is None:
+            run = f"{partition}-{new_run_name(label)}"
+            if self._state is not None:
+                if earlier := self._state.get(RUN_KEY):
+                    abandon(layout.run_manifest(earlier), partition, layout.staging(earlier))
+                self._state.set(RUN_KEY, run)
+        self._begun = layout, partition, run
         return run
+
+    def abandon(self) -> None:
+        """Close the books of the run that was begun, if any, and remove what it staged: its driver has ended."""
+        if self._begun is not None:
+            layout, partition, run = self._begun
+            abandon(layout.run_manifest(run), partition, layout.staging(run))
 
     def forget(self) -> None:
         """A finished job must not be found again: the state outlives a clear, which has to run the day anew."""

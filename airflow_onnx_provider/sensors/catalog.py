@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import conf
-from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout
-
-from airflow_onnx_provider.failure import no_retry_for_bad_input
 from airflow_onnx_provider.partition import partition_of
+from airflow_onnx_provider.sensors.waiting import DEFERRABLE, WaitingSensor
 from airflow_onnx_provider.spark.layout import local_path
-from airflow_onnx_provider.spark.sources import Readiness, readiness
-from airflow_onnx_provider.triggers.catalog import CatalogPartitionTrigger
+from airflow_onnx_provider.triggers.catalog import CatalogPartitionTrigger, look
+from airflow_onnx_provider.triggers.waiting import Look
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-GRACE = timedelta(minutes=5)
 
-
-class CatalogPartitionSensor(BaseSensorOperator):
+class CatalogPartitionSensor(WaitingSensor):
     """Wait until ``<path>/ds=<partition>/`` is complete: its marker file is there, or it has been quiet for a while.
 
     Returns ``partition`` and ``folder``. Fails without retry when ``timeout`` (seconds) is over, saying what it saw.
@@ -46,7 +37,7 @@ class CatalogPartitionSensor(BaseSensorOperator):
         partition: str | None = None,
         marker: str | None = "_SUCCESS",
         stable_seconds: float = 300.0,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        deferrable: bool = DEFERRABLE,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -56,51 +47,19 @@ class CatalogPartitionSensor(BaseSensorOperator):
         self.stable_seconds = stable_seconds
         self.deferrable = deferrable
 
-    def execute(self, context: Context) -> dict[str, str]:
-        """Look once; if that is not enough, wait in the triggerer or here."""
-        with no_retry_for_bad_input():
-            partition, folder = self._target(context)
-        if self._look(folder).complete:
-            return {"partition": partition, "folder": str(folder)}
-        if self.deferrable:
-            self.defer(
-                # The trigger gives up by itself and says what it saw; Airflow's own timeout is the safety net.
-                timeout=timedelta(seconds=self.timeout) + GRACE,
-                trigger=CatalogPartitionTrigger(
-                    folder=str(folder),
-                    marker=self.marker,
-                    stable_seconds=self.stable_seconds,
-                    poke_interval=self.poke_interval,
-                    deadline=time.time() + self.timeout,
-                ),
-                method_name="execute_complete",
-            )
-        try:
-            super().execute(context)
-        except AirflowSensorTimeout:
-            raise AirflowSensorTimeout(self._gave_up(partition, self._look(folder).seen)) from None
-        return {"partition": partition, "folder": str(folder)}
+    def look(self, context: Context) -> Look:
+        """List the day's folder."""
+        return look(self._folder(context), self.marker, self.stable_seconds)
 
-    def poke(self, context: Context) -> bool:
-        """Whether the partition is complete now."""
-        return self._look(self._target(context)[1]).complete
+    def trigger(self, context: Context, deadline: float) -> CatalogPartitionTrigger:
+        """Lists the same folder."""
+        return CatalogPartitionTrigger(
+            self._folder(context), self.marker, self.stable_seconds, self.poke_interval, deadline
+        )
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, str]:
-        """Take the trigger's word."""
-        partition, folder = self._target(context)
-        if not event["complete"]:
-            raise AirflowFailException(self._gave_up(partition, event["seen"]))
-        self.log.info("%s", event["seen"])
-        return {"partition": partition, "folder": str(folder)}
+    def missed(self, context: Context) -> str:
+        """Which partition is not complete."""
+        return f"the partition {partition_of(context, self.partition)} did not become complete"
 
-    def _target(self, context: Context) -> tuple[str, Path]:
-        partition = partition_of(context, self.partition)
-        return partition, local_path(self.path, "path") / f"ds={partition}"
-
-    def _look(self, folder: Path) -> Readiness:
-        state = readiness(folder, self.marker, self.stable_seconds, time.time())
-        self.log.info("%s", state.seen)
-        return state
-
-    def _gave_up(self, partition: str, seen: str) -> str:
-        return f"the partition {partition} did not become complete within {self.timeout:.0f} s: {seen}"
+    def _folder(self, context: Context) -> str:
+        return str(local_path(self.path, "path") / f"ds={partition_of(context, self.partition)}")

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import conf
-from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout
-
 from airflow_onnx_provider.exceptions import BadInputError
-from airflow_onnx_provider.failure import no_retry_for_bad_input
 from airflow_onnx_provider.hooks.capacity.fit import Needs
+from airflow_onnx_provider.sensors.waiting import DEFERRABLE, WaitingSensor
 from airflow_onnx_provider.triggers.spark_capacity import SparkCapacityTrigger, look
+from airflow_onnx_provider.triggers.waiting import Look
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-GRACE = timedelta(minutes=5)
 
-
-class SparkCapacitySensor(BaseSensorOperator):
+class SparkCapacitySensor(WaitingSensor):
     """Wait until a plan fits into what the cluster has free.
 
     Needed are ``slots`` times ``task_cpus`` cores, the memory of all executors with their overhead, their GPUs, and
@@ -53,7 +46,7 @@ class SparkCapacitySensor(BaseSensorOperator):
         memory_mb: int | str | None = None,
         gpus: int | str | None = None,
         conn_id: str = "spark_default",
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        deferrable: bool = DEFERRABLE,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -64,43 +57,17 @@ class SparkCapacitySensor(BaseSensorOperator):
         self.conn_id = conn_id
         self.deferrable = deferrable
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Look once; if there is no room, wait in the triggerer or here."""
-        if self.poke(context):
-            return self._found["free"]  # type: ignore[no-any-return]
-        if self.deferrable:
-            self.defer(
-                # The trigger gives up by itself and says what it saw; Airflow's own timeout is the safety net.
-                timeout=timedelta(seconds=self.timeout) + GRACE,
-                trigger=SparkCapacityTrigger(
-                    conn_id=self.conn_id,
-                    needs=asdict(self._needs()),
-                    poke_interval=self.poke_interval,
-                    deadline=time.time() + self.timeout,
-                ),
-                method_name="execute_complete",
-            )
-        try:
-            super().execute(context)
-        except AirflowSensorTimeout:
-            raise AirflowSensorTimeout(self._gave_up(self._found["seen"])) from None
-        return self._found["free"]  # type: ignore[no-any-return]
+    def look(self, context: Context) -> Look:
+        """Ask the cluster."""
+        return look(self.conn_id, self._needs())
 
-    def poke(self, context: Context) -> bool:
-        """Whether there is room now."""
-        with no_retry_for_bad_input():
-            self._found = look(self.conn_id, self._needs())
-        self.log.info("%s", self._found["seen"])
-        return bool(self._found["fits"])
+    def trigger(self, context: Context, deadline: float) -> SparkCapacityTrigger:
+        """Asks the same cluster."""
+        return SparkCapacityTrigger(self.conn_id, asdict(self._needs()), self.poke_interval, deadline)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Take the trigger's word."""
-        if event["error"]:
-            raise AirflowFailException(event["error"])
-        if not event["fits"]:
-            raise AirflowFailException(self._gave_up(event["seen"]))
-        self.log.info("%s", event["seen"])
-        return event["free"]  # type: ignore[no-any-return]
+    def missed(self, context: Context) -> str:
+        """That there was no room."""
+        return "no room"
 
     def _needs(self) -> Needs:
         by_hand = {name: getattr(self, name) for name in ("cores", "memory_mb", "gpus")}
@@ -108,9 +75,6 @@ class SparkCapacitySensor(BaseSensorOperator):
         if not self.plan and not by_hand:
             raise BadInputError("nothing to wait for: give a plan, or cores, memory_mb or gpus")
         return replace(Needs.of_plan(self.plan) if self.plan else Needs(), **by_hand)
-
-    def _gave_up(self, seen: str) -> str:
-        return f"no room within {self.timeout:.0f} s: {seen}"
 
 
 def _whole(value: int | str, name: str) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,28 @@ import pytest
 
 from tests.cluster.standalone import StandaloneCluster, command_line, wait_until
 from tests.faults.books import audit
-from tests.faults.jobs import DAY, ask, draw_slow_day, publish, running
+from tests.faults.jobs import DAY, Job, ask, draw_slow_day, publish, running
 
 pytestmark = [pytest.mark.spark, pytest.mark.faults]
 
+Start = Callable[..., AbstractContextManager[Job]]
+
+
+@pytest.fixture
+def keys(home: Path) -> list[str]:
+    return draw_slow_day(home / "catalog")
+
+
+@pytest.fixture
+def start(home: Path, keys: list[str], colour_model: str, context: dict[str, Any]) -> Start:
+    """Start the job over the day; further arguments are those of the operator."""
+    return partial(running, home, colour_model, context)
+
 
 def test_an_executor_that_is_killed_is_replaced(
-    home: Path, cluster: StandaloneCluster, colour_model: str, context: dict[str, Any]
+    start: Start, cluster: StandaloneCluster, keys: list[str], context: dict[str, Any]
 ) -> None:
-    keys = draw_slow_day(home / "catalog")
-
-    with running(home, colour_model, context) as job:
+    with start() as job:
         job.wait_for_scoring()
         assert len(cluster.executors()) == 2
         killed = cluster.kill_executor()
@@ -34,11 +47,9 @@ def test_an_executor_that_is_killed_is_replaced(
 
 
 def test_a_worker_that_is_gone_for_good_leaves_its_work_to_the_other(
-    home: Path, cluster: StandaloneCluster, colour_model: str, context: dict[str, Any]
+    start: Start, cluster: StandaloneCluster, keys: list[str], context: dict[str, Any]
 ) -> None:
-    keys = draw_slow_day(home / "catalog")
-
-    with running(home, colour_model, context) as job:
+    with start() as job:
         job.wait_for_scoring()
         assert len(cluster.executors()) == 2
         cluster.stop_worker(0)
@@ -49,9 +60,8 @@ def test_a_worker_that_is_gone_for_good_leaves_its_work_to_the_other(
 
 
 def test_a_task_that_speculation_overtakes_is_not_counted_twice(
-    home: Path, cluster: StandaloneCluster, colour_model: str, context: dict[str, Any]
+    start: Start, cluster: StandaloneCluster, keys: list[str], context: dict[str, Any]
 ) -> None:
-    keys = draw_slow_day(home / "catalog")
     conf = {
         "spark.speculation": "true",
         "spark.speculation.interval": "100ms",
@@ -59,7 +69,7 @@ def test_a_task_that_speculation_overtakes_is_not_counted_twice(
         "spark.speculation.quantile": "0.2",
     }
 
-    with running(home, colour_model, context, conf=conf) as job:
+    with start(conf=conf) as job:
         stage = job.wait_for_scoring()
         slow = busiest_python(cluster)
         slow.send_signal(signal.SIGSTOP)

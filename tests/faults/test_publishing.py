@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from tests.conftest import set_connection
+from tests.conftest import no_child_left, set_connection, task_context
 from tests.faults.books import audit, audit_version, history, read_keys
 from tests.faults.jobs import DAY, draw_quick_day, publish, running
 
@@ -38,54 +41,69 @@ OnnxPublishOperator(task_id="publish", predictions=json.loads(sys.argv[1])).exec
 """
 
 
-@pytest.fixture(autouse=True)
-def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs run on one core of this machine each, so that two can do so at once."""
-    set_connection(monkeypatch, "spark_default", {"conn_type": "spark", "host": "local[1]"})
+@dataclass(frozen=True)
+class Race:
+    """Two runs of one day at the same time, both scored and then both published.
+
+    :param home: with the catalogue and the predictions
+    :param keys: of the day
+    :param results: what the two inference tasks returned
+    :param errors: of their publish tasks, in the same order; None for the one that succeeded
+    """
+
+    home: Path
+    keys: list[str]
+    results: list[dict[str, Any]]
+    errors: list[BaseException | None]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a day; what the first test publishes there is what the second one replaces."""
-    place = tmp_path_factory.mktemp("publishing")
-    draw_quick_day(place / "catalog")
-    return place
+def one_core() -> Iterator[None]:
+    """Jobs run on one core of this machine each, so that two can do so at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        set_connection(patch, "spark_default", {"conn_type": "spark", "host": "local[1]"})
+        yield
+
+
+@pytest.fixture(scope="module")
+def race(one_core: None, colour_model: str, tmp_path_factory: pytest.TempPathFactory) -> Race:
+    home = tmp_path_factory.mktemp("publishing")
+    keys = draw_quick_day(home / "catalog")
+    with (
+        no_child_left(),
+        running(home, colour_model, task_context(), sizing=ONE_SLOT) as one,
+        running(home, colour_model, task_context(), sizing=ONE_SLOT) as other,
+    ):
+        results = [one.finish(), other.finish()]
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(publish, result, task_context()) for result in results]
+    return Race(home, keys, results, [future.exception() for future in futures])
 
 
 @pytest.fixture
-def keys(place: Path) -> list[str]:
-    return sorted(path.name for path in (place / "catalog" / f"ds={DAY}").glob("*.jpg"))
+def published_day(race: Race, tmp_path: Path) -> Path:
+    """A home of the test's own with the day as the winner published it."""
+    shutil.copytree(race.home, tmp_path, dirs_exist_ok=True)
+    return tmp_path
 
 
-def test_of_two_runs_of_one_day_one_is_published_and_the_other_says_so(
-    place: Path, keys: list[str], colour_model: str, context: dict[str, Any]
-) -> None:
-    with (
-        running(place, colour_model, context, sizing=ONE_SLOT) as one,
-        running(place, colour_model, context, sizing=ONE_SLOT) as other,
-    ):
-        results = [one.finish(), other.finish()]
-
-    with ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(publish, result, context) for result in results]
-    errors = [future.exception() for future in futures]
-
-    winner, loser = (0, 1) if errors[0] is None else (1, 0)
-    assert errors[winner] is None
-    assert isinstance(errors[loser], AirflowFailException), "no retry: it would be refused again"
-    said = str(errors[loser])
+def test_of_two_runs_of_one_day_one_is_published_and_the_other_says_so(race: Race) -> None:
+    winner, loser = (0, 1) if race.errors[0] is None else (1, 0)
+    assert race.errors[winner] is None
+    assert isinstance(race.errors[loser], AirflowFailException), "no retry: it would be refused again"
+    said = str(race.errors[loser])
     assert said.startswith("PublishConflictError")
-    assert results[winner]["run"] in said
-    assert results[loser]["run"] in said
-    assert audit(one.output, DAY, keys) == results[winner]["run"]
-    assert history(one.output, DAY) == [], "the loser replaced nothing"
+    assert race.results[winner]["run"] in said
+    assert race.results[loser]["run"] in said
+    assert audit(race.home / "predictions", DAY, race.keys) == race.results[winner]["run"]
+    assert history(race.home / "predictions", DAY) == [], "the loser replaced nothing"
 
 
 def test_a_publish_that_is_killed_between_two_moves_is_finished_by_the_next_try(
-    place: Path, keys: list[str], colour_model: str, context: dict[str, Any]
+    published_day: Path, race: Race, colour_model: str, context: dict[str, Any]
 ) -> None:
-    first = audit(place / "predictions", DAY, keys)
-    with running(place, colour_model, context, sizing=ONE_SLOT) as job:
+    first = audit(published_day / "predictions", DAY, race.keys)
+    with running(published_day, colour_model, context, sizing=ONE_SLOT) as job:
         second = job.finish()
 
     told = json.dumps(second, default=str)
@@ -93,8 +111,8 @@ def test_a_publish_that_is_killed_between_two_moves_is_finished_by_the_next_try(
 
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
     visible = read_keys(job.output / f"ds={DAY}")
-    assert sorted(visible) == keys, "readers see a whole version, the old or the new one"
+    assert sorted(visible) == race.keys, "readers see a whole version, the old or the new one"
     publish(second, context)
-    assert audit(job.output, DAY, keys) == second["run"]
+    assert audit(job.output, DAY, race.keys) == second["run"]
     (replaced,) = history(job.output, DAY)
-    assert audit_version(replaced / "predictions", replaced / "quarantine", keys) == first
+    assert audit_version(replaced / "predictions", replaced / "quarantine", race.keys) == first

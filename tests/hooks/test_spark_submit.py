@@ -343,37 +343,46 @@ def watched(hook: OnnxSparkSubmitHook) -> list[tuple[str, str]]:
     return seen
 
 
-def test_the_drivers_own_line_gives_the_link_once(
-    monkeypatch: pytest.MonkeyPatch, recorder: Callable[..., Path]
+@pytest.mark.parametrize(
+    ("host", "says", "link"),
+    [
+        pytest.param(
+            "local[2]",
+            "Spark application local-17 at http://10.0.0.1:4040\nSpark application other at http://10.0.0.1:4041\n",
+            ("local-17", "http://10.0.0.1:4040"),
+            id="the driver's own page, once",
+        ),
+        pytest.param(
+            "spark://m:7077",
+            "Spark application app-1 at -\n",
+            ("app-1", "http://m:8080/app/?appId=app-1"),
+            id="the standalone master's page",
+        ),
+    ],
+)
+def test_the_drivers_own_line_gives_the_link(
+    monkeypatch: pytest.MonkeyPatch, recorder: Callable[..., Path], host: str, says: str, link: tuple[str, str]
 ) -> None:
-    connect(monkeypatch, "local[2]")
-    says = "Spark application local-17 at http://10.0.0.1:4040\nSpark application other at http://10.0.0.1:4041\n"
+    connect(monkeypatch, host)
     hook = OnnxSparkSubmitHook(spark_binary=str(recorder(says)))
     seen = watched(hook)
     hook.submit("job.py")
 
-    assert seen == [("local-17", "http://10.0.0.1:4040")]
-
-
-def test_a_standalone_application_is_linked_on_its_masters_page(
-    monkeypatch: pytest.MonkeyPatch, recorder: Callable[..., Path]
-) -> None:
-    connect(monkeypatch, "spark://m:7077")
-    hook = OnnxSparkSubmitHook(spark_binary=str(recorder("Spark application app-1 at -\n")))
-    seen = watched(hook)
-    hook.submit("job.py")
-
-    assert seen == [("app-1", "http://m:8080/app/?appId=app-1")]
+    assert seen == [link]
 
 
 def test_a_link_that_cannot_be_kept_does_not_fail_the_job(
-    monkeypatch: pytest.MonkeyPatch, recorder: Callable[..., Path]
+    monkeypatch: pytest.MonkeyPatch, recorder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     connect(monkeypatch, "local[2]")
-    hook = OnnxSparkSubmitHook(spark_binary=str(recorder("Spark application local-17 at -\n")))
+    hook = OnnxSparkSubmitHook(spark_binary=str(recorder("Spark application local-17 at -\nthe job's last word\n")))
     hook.on_application = lambda *_: 1 / 0  # type: ignore[assignment, return-value]
 
     hook.submit("job.py")
+
+    said = capsys.readouterr().out
+    assert "The application's address could not be kept: division by zero" in said
+    assert "the job's last word" in said, "it was listened to up to its end"
 
 
 @pytest.mark.parametrize("host", ["local[2]", "yarn", "k8s://https://k:6443"])

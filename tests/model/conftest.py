@@ -63,3 +63,11 @@ def stage(lines: list[str]) -> Stage:
     log = logging.Logger("stage")  # one of its own, so that no test hears another's children
     log.addHandler(handler)
     return Stage(log)
+
+
+@pytest.fixture(scope="session")
+def resnet50(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ResNet50 for 224 x 224 pictures, with random weights that give different pictures different classes."""
+    from tests.model.graphs import write_resnet50
+
+    return write_resnet50(tmp_path_factory.mktemp("resnet50") / "resnet50.onnx")

@@ -8,7 +8,7 @@ import pytest
 from airflow_onnx_provider.exceptions import BadInputError
 from airflow_onnx_provider.model.measure import measure
 from airflow_onnx_provider.model.stage import Stage
-from airflow_onnx_provider.model.store import ModelStore
+from airflow_onnx_provider.model.store.versions import ModelStore
 from airflow_onnx_provider.runtime.cpu import cpu_type
 from airflow_onnx_provider.runtime.sweep import Space
 from tests.runtime.tiny import plain_picture, write_version

@@ -23,7 +23,9 @@ from airflow_onnx_provider import (
 )
 from airflow_onnx_provider.operators.task_run import TaskRun
 from airflow_onnx_provider.spark.layout import OutputLayout
+from airflow_onnx_provider.spark.publish import publish
 from tests.conftest import Day, make_colour_model, set_connection
+from tests.spark.staging import stage
 
 pytestmark = pytest.mark.usefixtures("connections")
 
@@ -59,16 +61,34 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
+def publish_another(output: Path, partition: str) -> None:
+    """Publish a run that was made by hand, without Spark."""
+    stage(OutputLayout(output), "by-hand", partition)
+    publish(OutputLayout(output), partition, "by-hand")
+
+
+class TaskState(dict[str, Any]):
+    """Airflow's per-task state with the three calls that are used; it outlives a clear, as the real one does."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
+
 @pytest.mark.spark
 @pytest.mark.usefixtures("children_end")
-def test_every_file_is_predicted_or_quarantined_and_a_rerun_replaces_the_day_alone(
+def test_every_file_is_predicted_or_quarantined_and_a_cleared_run_replaces_the_day_alone(
     tmp_path: Path, colour_model: str, draw_day: Callable[..., Day], context: dict[str, Any]
 ) -> None:
     day, output = draw_day("2026-01-01", good=30, broken=3), tmp_path / "predictions"
     limits = {"quarantine_rate": {"max": 0.2}}
+    state = context["task_state_store"] = TaskState()
 
     first = run_day(tmp_path, colour_model, context, **limits)
 
+    assert state == {}, "nothing is left by which a clear would find the finished job and not run again"
     published = rows(output / "ds=2026-01-01")
     assert {row["key"]: row["label"] for row in published} == day.good
     quarantine = rows(output / "_quarantine" / "ds=2026-01-01")
@@ -78,10 +98,7 @@ def test_every_file_is_predicted_or_quarantined_and_a_rerun_replaces_the_day_alo
     assert {row["execution_provider"] for row in published} == {"CPUExecutionProvider"}
     assert (first["rows_in"], first["predicted"], first["quarantined"]) == (33, 30, 3)
 
-    other = tmp_path / "catalog" / "ds=2026-01-02"
-    (tmp_path / "catalog" / "ds=2026-01-01").rename(other)
-    run_day(tmp_path, colour_model, context | {"params": {"partition": "2026-01-02"}}, **limits)
-    other.rename(tmp_path / "catalog" / "ds=2026-01-01")
+    publish_another(output, "2026-01-02")
     untouched = snapshot(output / "ds=2026-01-02")
 
     second = run_day(tmp_path, colour_model, context, **limits)
@@ -99,10 +116,9 @@ def test_every_file_is_predicted_or_quarantined_and_a_rerun_replaces_the_day_alo
 def test_a_day_of_broken_pictures_leaves_the_published_partition_as_it_was(
     tmp_path: Path, colour_model: str, draw_day: Callable[..., Day], context: dict[str, Any]
 ) -> None:
-    draw_day(good=4, broken=0)
-    run_day(tmp_path, colour_model, context)
+    publish_another(tmp_path / "predictions", "2026-01-01")
     before = snapshot(tmp_path / "predictions" / "ds=2026-01-01")
-    for file in (tmp_path / "catalog" / "ds=2026-01-01").glob("0*"):
+    for file in draw_day(good=4, broken=0).folder.glob("0*"):
         file.write_bytes(b"broken now")
 
     with pytest.raises(AirflowFailException) as failure:
@@ -194,31 +210,22 @@ def test_urls_are_refused_with_the_way_out(tmp_path: Path, colour_model: str, co
         inference(tmp_path, colour_model, output_path="s3://bucket/x").execute(context)
 
 
-def test_missing_spark_is_one_clear_error(
-    tmp_path: Path,
-    colour_model: str,
-    draw_day: Callable[..., Day],
-    context: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    draw_day()
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
-    with pytest.raises(AirflowFailException, match=r"spark-submit is neither on the PATH.*pip install"):
-        inference(tmp_path, colour_model).execute(context)
-
-
-def test_missing_java_is_one_clear_error(
-    tmp_path: Path,
-    colour_model: str,
-    draw_day: Callable[..., Day],
-    context: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    draw_day()
+@pytest.fixture(params=["spark-submit", "java"])
+def complaint(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """What must be said where this program is missing."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    with pytest.raises(AirflowFailException, match="needs Java 17 or newer.*apt-get install openjdk-17"):
+    if request.param == "java":
+        return "needs Java 17 or newer.*apt-get install openjdk-17"
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))  # else it is found beside this Python
+    return r"spark-submit is neither on the PATH.*pip install"
+
+
+def test_a_missing_program_is_one_clear_error(
+    tmp_path: Path, colour_model: str, draw_day: Callable[..., Day], context: dict[str, Any], complaint: str
+) -> None:
+    draw_day()
+    with pytest.raises(AirflowFailException, match=complaint):
         inference(tmp_path, colour_model).execute(context)
 
 
@@ -228,31 +235,6 @@ def test_hand_set_threads_that_oversubscribe_are_refused_with_the_sum(
     draw_day()
     with pytest.raises(AirflowFailException, match="4 threads in a task of 1 cores would oversubscribe"):
         inference(tmp_path, colour_model, sizing={"threads": 4}).execute(context)
-
-
-class TaskState(dict[str, Any]):
-    """Airflow's per-task state with the three calls that are used; it outlives a clear, as the real one does."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
-
-
-@pytest.mark.spark
-def test_a_finished_run_leaves_no_state_that_would_stop_a_clear_from_running_again(
-    tmp_path: Path, colour_model: str, draw_day: Callable[..., Day], context: dict[str, Any]
-) -> None:
-    draw_day(good=4)
-    state = TaskState()
-
-    first = inference(tmp_path, colour_model).execute(context | {"task_state_store": state})
-    assert state == {}
-    cleared = inference(tmp_path, colour_model).execute(context | {"task_state_store": state})
-
-    assert cleared["run"] != first["run"]
-    assert len(list((tmp_path / "predictions" / "_runs").glob("*.json"))) == 2
 
 
 @pytest.mark.spark

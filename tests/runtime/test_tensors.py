@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from airflow_onnx_provider.exceptions import BadInputError, RowError
 from airflow_onnx_provider.runtime.manifest import TensorSpec
 from airflow_onnx_provider.runtime.tensors import NUMPY_TYPES, output_type, read_tensor, require_feedable, to_arrow
+from tests.spark.session import local_spark
 
 EXAMPLES: dict[str, list[Any]] = {
     "float16": [0.5, -65504, np.nan, np.inf],
@@ -548,29 +548,8 @@ def test_onnx_runtime_takes_and_gives_every_type(kind: str) -> None:
 
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A Spark of one core, gone with its JVM when the module's tests are done."""
-    from pyspark import SparkContext
-    from pyspark.sql import SparkSession
-
-    folder = tmp_path_factory.mktemp("spark")
-    settings = {
-        "spark.ui.enabled": "false",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.local.dir": str(folder),
-        "spark.sql.warehouse.dir": str(folder / "warehouse"),
-    }
-    builder = SparkSession.builder.master("local[1]").appName("tensors")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYSPARK_PYTHON", sys.executable)
-        session = builder.config(map=settings).getOrCreate()
-    gateway = SparkContext._gateway
-    yield session
-    session.stop()
-    gateway.shutdown()
-    gateway.proc.stdin.close()
-    gateway.proc.wait(timeout=30)
-    SparkContext._gateway = SparkContext._jvm = None
+    with local_spark(tmp_path_factory.mktemp("spark"), 1) as session:
+        yield session
 
 
 @pytest.mark.spark

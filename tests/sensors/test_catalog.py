@@ -55,7 +55,7 @@ def test_waiting_in_the_triggerer(tmp_path: Path, draw_day: Callable[..., Day], 
     threading.Timer(0.2, draw_day, kwargs={"good": 1}).start()
     event = fired(trigger)
 
-    assert event["complete"] is True
+    assert event["done"] is True
     assert waiting.execute_complete(context, event)["partition"] == "2026-01-01"
 
 

@@ -93,7 +93,7 @@ def test_waiting_in_the_triggerer(page: StandIn, context: dict[str, Any]) -> Non
     trigger = deferred(waiting, context)
     becomes(page, IDLE)
     event = fired(trigger)
-    assert (event["fits"], event["error"]) == (True, "")
+    assert (event["done"], event["error"]) == (True, "")
     assert waiting.execute_complete(context, event) == FREE
 
 
@@ -167,7 +167,7 @@ def test_a_connection_that_is_away_for_a_moment_is_waited_through(
     kept = os.environ["AIRFLOW_CONN_CLUSTER"]
     monkeypatch.delenv("AIRFLOW_CONN_CLUSTER")
     threading.Timer(0.1, os.environ.__setitem__, ("AIRFLOW_CONN_CLUSTER", kept)).start()
-    assert fired(trigger)["fits"] is True
+    assert fired(trigger)["done"] is True
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
@@ -208,4 +208,4 @@ def test_templates() -> None:
 def test_an_overdue_trigger_looks_once_more(page: StandIn) -> None:
     page.answers["/json/"] = IDLE
     trigger = SparkCapacityTrigger("cluster", {"cores": 8}, 60, time.time() - 1)
-    assert fired(trigger)["fits"] is True
+    assert fired(trigger)["done"] is True

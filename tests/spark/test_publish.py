@@ -510,15 +510,19 @@ def test_the_try_that_finishes_a_crash_says_what_was_replaced(tmp_path: Path) ->
 
 
 def test_a_new_run_after_a_crash_loses_no_run_that_was_visible(tmp_path: Path) -> None:
+    left: set[str | None] = set()
     for step in range(steps_of_a_replacement(tmp_path)):
         layout = a_replacement(tmp_path / str(step))
         publish_and_crash(layout, "run-2", step)
-        began = base_run(layout, DAY) == "run-2"
+        last = base_run(layout, DAY)
+        left.add(last)
 
         stage(layout, "run-3")
         publish(layout, DAY, "run-3")
 
-        require_complete(layout, "run-3", history=("run-1", "run-2") if began else ("run-1",))
+        assert published_run(layout, DAY) == "run-3"
+        require_complete(layout, "run-3", history=("run-1", "run-2") if last == "run-2" else ("run-1",))
+    assert left == {"run-1", "run-2"}, "crashes before and after the new run could be seen"
 
 
 def test_a_reader_that_looks_all_the_time_always_finds_a_run(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +30,7 @@ from tests.runtime.tiny import (
     write_onnx,
     write_version,
 )
+from tests.spark.session import local_spark
 
 pytestmark = pytest.mark.spark
 
@@ -39,32 +39,13 @@ COLOURS = {"red": (250, 0, 0), "green": (0, 240, 0), "blue": (0, 0, 230)}
 
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A Spark of two cores, gone with its JVM when the module's tests are done."""
-    from pyspark import SparkContext
-    from pyspark.sql import SparkSession
-
-    folder = tmp_path_factory.mktemp("spark")
     settings = {
-        "spark.ui.enabled": "false",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.memory": "1g",
-        "spark.local.dir": str(folder),
-        "spark.sql.warehouse.dir": str(folder / "warehouse"),
         "spark.sql.shuffle.partitions": "2",
         "spark.sql.session.timeZone": "America/New_York",
     }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYSPARK_PYTHON", sys.executable)
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-        session = SparkSession.builder.master("local[2]").appName("score").config(map=settings).getOrCreate()
-    gateway = SparkContext._gateway
-    yield session
-    session.stop()
-    gateway.shutdown()
-    gateway.proc.stdin.close()
-    gateway.proc.wait(timeout=30)
-    SparkContext._gateway = SparkContext._jvm = None
+    with local_spark(tmp_path_factory.mktemp("spark"), 2, settings) as session:
+        yield session
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,26 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from airflow_onnx_provider.exceptions import BadInputError
-from airflow_onnx_provider.model.samples import digest_of_path, load_labelled, load_samples, picture_files
+from airflow_onnx_provider.model.evidence.samples import digest_of_path, load_labelled, load_samples, picture_files
 from airflow_onnx_provider.runtime.decode import decode_image
+from airflow_onnx_provider.runtime.manifest import ModelManifest, TensorSpec
 from tests.runtime.tiny import LABELS, PREPROCESSING, plain_picture
+
+MANIFEST = ModelManifest(
+    name="colours",
+    files={},
+    inputs=(TensorSpec("image", "uint8", ("batch", 4, 4, 3)),),
+    outputs=(TensorSpec("scores", "float", ("batch", 3)),),
+    opset=18,
+    domains=("",),
+    preprocessing=PREPROCESSING,
+    labels=LABELS,
+)
 
 
 @pytest.fixture
@@ -22,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def samples(path: Path, limit: int = 8) -> np.ndarray:
-    return load_samples(path, limit, PREPROCESSING, "calibration").tensors
+    return load_samples(path, limit, MANIFEST, "calibration").inputs["image"]
 
 
 def test_pictures_become_what_an_executor_would_make_of_them(pictures: Path) -> None:
@@ -35,16 +49,16 @@ def test_pictures_become_what_an_executor_would_make_of_them(pictures: Path) -> 
 
 def test_the_pictures_are_kept_beside_their_tensors(folder: Path) -> None:
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    found = load_samples(folder, 8, PREPROCESSING, "calibration")
+    found = load_samples(folder, 8, MANIFEST, "calibration")
 
-    assert np.array_equal(found.tensors, [decode_image(picture, PREPROCESSING) for picture in found.pictures])
+    assert np.array_equal(found.inputs["image"], [decode_image(picture, PREPROCESSING) for picture in found.pictures])
     assert len(found.pictures) == 2
 
 
 def test_decoded_tensors_have_no_pictures(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.zeros((2, 4, 4, 3), np.uint8))
 
-    assert load_samples(tmp_path / "rows.npy", 8, PREPROCESSING, "calibration").pictures == ()
+    assert load_samples(tmp_path / "rows.npy", 8, MANIFEST, "calibration").pictures == ()
 
 
 def test_the_same_folder_gives_the_same_rows(pictures: Path) -> None:
@@ -59,6 +73,19 @@ def test_broken_pictures_are_passed_over(folder: Path) -> None:
     assert len(samples(folder)) == 2
 
 
+def test_pictures_of_a_parquet_catalogue_are_drawn_over_all_its_files(tmp_path: Path) -> None:
+    for day in range(4):
+        rows = [plain_picture((day * 60, number, 0)) for number in range(10)]
+        (tmp_path / f"ds={day}").mkdir()
+        pq.write_table(pa.table({"image": [b"broken", None, *rows]}), tmp_path / f"ds={day}" / "a.parquet")
+
+    drawn = samples(tmp_path, 12)
+
+    assert len(drawn) == 12
+    assert len({int(picture[0, 0, 0]) for picture in drawn}) >= 3
+    assert np.array_equal(drawn, samples(tmp_path, 12))
+
+
 @pytest.mark.parametrize("files", [[], ["notes.txt"]])
 def test_a_folder_without_a_usable_picture(tmp_path: Path, files: list[str]) -> None:
     for name in files:
@@ -69,7 +96,9 @@ def test_a_folder_without_a_usable_picture(tmp_path: Path, files: list[str]) -> 
 
 
 def test_what_is_neither_folder_nor_array(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match=r"calibration: .*missing is neither a folder of pictures nor an .npy"):
+    with pytest.raises(
+        BadInputError, match=r"calibration: .*missing is neither a folder of pictures, nor Parquet, nor an .npy"
+    ):
         samples(tmp_path / "missing")
 
 
@@ -118,14 +147,14 @@ def test_a_file_that_is_no_array(tmp_path: Path, data: bytes) -> None:
 
 
 def labelled(folder: Path) -> list[int]:
-    return load_labelled(folder, PREPROCESSING, LABELS).classes.tolist()
+    return load_labelled(folder, MANIFEST).classes.tolist()
 
 
 def test_labelled_pictures_have_their_class_in_the_models_order(folder: Path) -> None:
-    found = load_labelled(folder, PREPROCESSING, LABELS)
+    found = load_labelled(folder, MANIFEST)
 
     assert found.classes.tolist() == [0, 2]
-    assert found.tensors[:, 0, 0].tolist() == [[250, 0, 0], [0, 0, 250]]
+    assert found.inputs["image"][:, 0, 0].tolist() == [[250, 0, 0], [0, 0, 250]]
 
 
 def test_further_columns_and_orders_are_fine(folder: Path) -> None:

@@ -11,7 +11,9 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 
 from airflow_onnx_provider.exceptions import BadInputError, DigestMismatchError
-from airflow_onnx_provider.model.store import ModelStore, check_name, split_address
+from airflow_onnx_provider.model.store import storage
+from airflow_onnx_provider.model.store.address import Address, check_name, split_address
+from airflow_onnx_provider.model.store.versions import ModelStore
 from airflow_onnx_provider.runtime.manifest import (
     MANIFEST_NAME,
     MODEL_NAME,
@@ -39,8 +41,8 @@ def made(tmp_path: Path) -> tuple[Path, ModelManifest]:
 
 
 def names_below(path: Any) -> list[str]:
-    """Names in one folder of either kind of store, temporary ones included."""
-    return sorted(entry.name for entry in path.iterdir()) if path.exists() else []
+    """Names in a model's folder, temporary ones included; left out is what is always there."""
+    return [name for name in storage.names(path) if name not in {"_claims", ".lock"}]
 
 
 def test_a_version_is_kept_under_its_name_and_content(store: ModelStore, made: tuple[Path, ModelManifest]) -> None:
@@ -152,7 +154,7 @@ def test_what_was_found_out_is_recorded(store: ModelStore, tmp_path: Path) -> No
     golden.write_bytes(b"rows")
 
     proved = replace(manifest, checks={"parity": {}}, golden=Golden(sha256_of_file(golden), 1e-4))
-    store.record(address, proved, golden)
+    assert store.record(address, lambda known: proved, golden) == proved
 
     assert store.manifest(address) == proved
     with store.local(address) as local:
@@ -163,7 +165,7 @@ def test_a_record_cannot_change_the_model(store: ModelStore, made: tuple[Path, M
     address = store.add(*made)
 
     with pytest.raises(BadInputError, match="holds another model than colours"):
-        store.record(address, replace(made[1], labels=("a", "b", "c")))
+        store.record(address, lambda known: replace(known, labels=("a", "b", "c")))
     assert store.manifest(address) == made[1]
 
 
@@ -174,16 +176,16 @@ def test_a_record_that_is_cut_off_leaves_the_version_usable(
     address = store.add(*made)
     golden = tmp_path / "golden.npz"
     golden.write_bytes(b"other rows")
-    real = ModelStore._write
+    real = storage.write
 
-    def dies_before_the_manifest(self: ModelStore, path: Any, data: bytes) -> None:
-        if path.name == MANIFEST_NAME:
+    def dies_after_the_rows(path: Any, data: bytes) -> None:
+        real(path, data)
+        if path.name.endswith(".npz"):
             raise KeyboardInterrupt
-        real(self, path, data)
 
-    monkeypatch.setattr(ModelStore, "_write", dies_before_the_manifest)
+    monkeypatch.setattr(storage, "write", dies_after_the_rows)
     with pytest.raises(KeyboardInterrupt):
-        store.record(address, replace(made[1], golden=Golden(sha256_of_file(golden), 1e-4)), golden)
+        store.record(address, lambda known: replace(known, golden=Golden(sha256_of_file(golden), 1e-4)), golden)
     monkeypatch.undo()
 
     with store.local(address) as local:
@@ -251,14 +253,14 @@ def test_an_upload_that_fails_leaves_no_version(
     made: tuple[Path, ModelManifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = ModelStore(ObjectStoragePath("memory://bucket-broken/models"))
-    real = ObjectStoragePath.write_bytes
+    real = storage.upload
 
-    def broken(self: Any, data: bytes) -> int:
-        if self.name.endswith(".npz"):
+    def broken(source: Path, target: Any) -> None:
+        if target.name.endswith(".npz"):
             raise OSError("connection reset")
-        return real(self, data)
+        real(source, target)
 
-    monkeypatch.setattr(ObjectStoragePath, "write_bytes", broken)
+    monkeypatch.setattr(storage, "upload", broken)
     with pytest.raises(OSError, match="connection reset"):
         store.add(*made)
     monkeypatch.undo()
@@ -273,7 +275,7 @@ def test_an_upload_that_fails_leaves_no_version(
 def test_files_in_the_store_can_be_read_by_other_users(tmp_path: Path, made: tuple[Path, ModelManifest]) -> None:
     store = ModelStore(tmp_path / "store")
     address = Path(store.add(*made))
-    store.record(str(address), made[1])
+    store.record(str(address), lambda known: known)
 
     assert address.stat().st_mode & 0o055 == 0o055
     assert (address / MANIFEST_NAME).stat().st_mode & 0o044 == 0o044
@@ -309,8 +311,67 @@ def test_an_address_and_its_parts(address: str, parts: tuple[str, str, str]) -> 
 
 
 @pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        ("/data/models/colours@production", Address("/data/models", "colours", alias="production")),
+        ("/data/a@b/colours/0123", Address("/data/a@b", "colours", version="0123")),
+        ("s3://aws@bucket/colours@v1", Address("s3://aws@bucket", "colours", alias="v1")),
+        ("s3://aws@bucket/models/colours/0123", Address("s3://aws@bucket/models", "colours", version="0123")),
+    ],
+)
+def test_an_address_with_an_alias_or_a_connection(address: str, parts: Address) -> None:
+    assert Address.parse(address) == parts
+
+
+@pytest.mark.parametrize("address", ["s3://aws@bucket", "colours@production", "/data/colours@", "/data/colours@a@b"])
+def test_what_only_looks_like_an_alias(address: str) -> None:
+    with pytest.raises(BadInputError, match="is no model address"):
+        Address.parse(address)
+
+
+def test_a_record_needs_a_version(store: ModelStore) -> None:
+    """An alias may move while a stage is at work: what it found out belongs to the version that it looked at."""
+    with pytest.raises(BadInputError, match="follows the alias 'production', which may move at any time"):
+        store.record(f"{store.root}/colours@production", lambda known: known)
+
+
+def test_records_at_once_lose_nothing(tmp_path: Path, made: tuple[Path, ModelManifest]) -> None:
+    store = ModelStore(tmp_path / "store")
+    address = store.add(*made)
+    start = threading.Barrier(4)
+
+    def record(own: int) -> None:
+        start.wait()
+        for number in range(10):
+            store.record(address, lambda known, n=number: replace(known, checks={**known.checks, f"{own}-{n}": True}))
+
+    writers = [threading.Thread(target=record, args=(own,)) for own in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+
+    assert set(store.manifest(address).checks) == {f"{own}-{number}" for own in range(4) for number in range(10)}
+
+
+def test_a_record_of_a_version_that_is_gone(store: ModelStore) -> None:
+    with pytest.raises(BadInputError, match="there is no model version at"):
+        store.record(f"{store.root}/colours/0123456789ab", lambda known: known)
+
+
+def test_a_manifest_in_another_versions_folder(store: ModelStore, made: tuple[Path, ModelManifest]) -> None:
+    address = store.add(*made)
+    storage.write(store.root / "colours" / "0123456789ab" / MANIFEST_NAME, json.dumps(made[1].to_dict()).encode())
+
+    with pytest.raises(DigestMismatchError, match=f"is that of another version, {made[1].version}"):
+        store.manifest(address.replace(made[1].version, "0123456789ab"))
+
+
+@pytest.mark.parametrize(
     "address", ["", "colours", "colours/0123", "/data/../0123", "/data/_x/0123", "/data/colours/-"]
 )
 def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(BadInputError, match="is no model address; one looks like <store>/<name>/<version>"):
+    with pytest.raises(
+        BadInputError, match="is no model address; one looks like <store>/<name>/<version> or <store>/<name>@<alias>"
+    ):
         split_address(address)

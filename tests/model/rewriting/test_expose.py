@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from airflow_onnx_provider.exceptions import BadInputError
-from airflow_onnx_provider.model.expose import expose
 from airflow_onnx_provider.model.graph import describe, require_sound
+from airflow_onnx_provider.model.rewriting.expose import expose
 from airflow_onnx_provider.runtime.session import open_session
 from tests.runtime.tiny import write_onnx
 

@@ -1,0 +1,96 @@
+"""What a conversion leaves behind when it is killed, and when two make the same version."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from airflow_onnx_provider.runtime.manifest import MANIFEST_NAME
+from tests.model.test_stage import is_running, stages_of, wait_for
+from tests.runtime.tiny import CLASSIFIER, write_onnx
+
+CONVERT = """
+import logging, sys
+from pathlib import Path
+from airflow_onnx_provider.model.convert import convert
+from airflow_onnx_provider.model.source import SourceModel
+from airflow_onnx_provider.model.stage import Stage
+from airflow_onnx_provider.model.store.versions import ModelStore
+source, framework, store, python = sys.argv[1:]
+made = convert(SourceModel(source, framework), name="m", store=ModelStore(Path(store)),
+               stage=Stage(logging.getLogger(), python=python))
+print(made["model"])
+"""
+
+
+def start(source: Path, framework: str, store: Path, temporary: Path, python: str = sys.executable) -> subprocess.Popen:
+    temporary.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", CONVERT, str(source), framework, str(store), python],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_task_that_is_killed_midway_leaves_no_process_no_version_and_no_folder(tmp_path: Path) -> None:
+    """By SIGKILL, which no handler sees, while half a model lies in the temporary folder."""
+    write_onnx(tmp_path / "own.onnx", CLASSIFIER)
+    slow = tmp_path / "python"  # writes half a model, then goes on for ever
+    slow.write_text(
+        "#!/bin/sh\n"
+        "for folder in $TMPDIR/onnx-convert-*; do echo half > $folder/model.onnx; done\n"
+        f"touch {tmp_path}/midway\nsleep 600 &\nexec {sys.executable} -c 'import sys; sys.stdin.read()'\n"
+    )
+    slow.chmod(0o755)
+    temporary, store = tmp_path / "tmp", tmp_path / "store"
+
+    task = start(tmp_path / "own.onnx", "onnx", store, temporary, str(slow))
+    try:
+        wait_for((tmp_path / "midway").exists)
+        processes = psutil.Process(task.pid).children(recursive=True)
+        assert list(temporary.glob("onnx-convert-*/model.onnx"))
+    finally:
+        os.kill(task.pid, signal.SIGKILL)
+        task.wait()
+    left = [process for process in processes if "sleep" in process.name()]
+    for process in left:  # this stand-in has no watch over its parent; the real child's is tested with the stage
+        process.kill()
+
+    wait_for(lambda: not any(is_running(process.pid) for process in processes))
+    wait_for(lambda: not list(temporary.iterdir()))
+    assert not list(store.rglob(MANIFEST_NAME))
+
+
+def test_a_real_conversion_that_is_killed_midway(tmp_path: Path) -> None:
+    write_onnx(tmp_path / "own.onnx", CLASSIFIER)
+    temporary, store = tmp_path / "tmp", tmp_path / "store"
+
+    task = start(tmp_path / "own.onnx", "onnx", store, temporary)
+    try:
+        stage = wait_for(lambda: stages_of(task.pid))[0]
+        processes = [stage, *psutil.Process(task.pid).children(recursive=True)]
+    finally:
+        os.kill(task.pid, signal.SIGKILL)
+        task.wait()
+
+    wait_for(lambda: not any(is_running(process.pid) for process in processes))
+    wait_for(lambda: not list(temporary.iterdir()))
+    assert not list(store.rglob(MANIFEST_NAME))
+
+
+def test_two_tasks_that_make_the_same_version_at_once_end_with_one(tmp_path: Path) -> None:
+    write_onnx(tmp_path / "own.onnx", CLASSIFIER)
+    tasks = [start(tmp_path / "own.onnx", "onnx", tmp_path / "store", tmp_path / "tmp") for _ in range(2)]
+
+    answers = {task.communicate(timeout=60)[0].split()[-1] for task in tasks}
+
+    assert [task.returncode for task in tasks] == [0, 0]
+    assert len(answers) == 1
+    assert [str(path.parent) for path in (tmp_path / "store").rglob(MANIFEST_NAME)] == list(answers)
+    assert not list((tmp_path / "tmp").iterdir())
