@@ -68,23 +68,6 @@ class FetchedModel:
     version: str | None
 
 
-def is_mlflow_address(location: str) -> bool:
-    """Whether a model's location is one for :func:`fetch_model`."""
-    return location.startswith(("models:/", "runs:/"))
-
-
-def pin(uri: str) -> str:
-    """The address of what ``uri`` means now: of a registered model, the version that the alias points to.
-
-    The server is that of the environment variable ``MLFLOW_TRACKING_URI``.
-
-    :param uri: ``models:/<name>@<alias>``, ``models:/<name>/<version>``, ``models:/m-<id>`` or ``runs:/<run>/<path>``
-    :return: the same with the version instead of the alias
-    :raises BadInputError: if it has another form, or MLflow has no such model
-    """
-    return _resolve(client_of(), uri)[0]
-
-
 def fetch_model(uri: str, folder: Path) -> FetchedModel:
     """Bring a model's files from MLflow into ``folder``, and find the file that its framework wrote.
 
@@ -93,7 +76,8 @@ def fetch_model(uri: str, folder: Path) -> FetchedModel:
     The server is that of the environment variable ``MLFLOW_TRACKING_URI``; credentials come from MLflow's own
     variables, too.
 
-    :param uri: as :func:`pin` takes it; an alias is resolved once
+    :param uri: ``models:/<name>@<alias>`` (resolved once), ``models:/<name>/<version>``, ``models:/m-<id>`` or
+        ``runs:/<run>/<path>``
     :raises BadInputError: if MLflow has no such model, or one of a flavor that cannot be converted
     """
     client = client_of()

@@ -28,8 +28,8 @@ FRAMEWORKS = {
 }
 """Framework name to the module that converts it; a new framework is a module and a line here."""
 
-REGISTRY = "models:/"
-"""What the address of a model in an MLflow registry begins with."""
+MLFLOW = ("models:/", "runs:/")
+"""What the address of a model on an MLflow server begins with."""
 
 Predictor = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 """A source model as a plain function: arrays ``[rows, …]`` in and out, named as the ONNX graph's inputs and outputs."""
@@ -39,7 +39,8 @@ Predictor = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 class SourceModel:
     """What is to be converted.
 
-    :param location: the model's file or folder, or ``models:/name@alias`` or ``models:/name/3`` in an MLflow registry
+    :param location: the model's file or folder, or ``models:/name@alias``, ``models:/name/3`` or
+        ``runs:/<run>/<path>`` on an MLflow server
     :param framework: a key of :data:`FRAMEWORKS`; may be empty for a registered model, which says it itself
     :param preprocessing: fields of ``ImagePreprocessing`` (height and width may be left to the model);
         ``{"kind": "tokens", …}`` for ``TokenPreprocessing``; ``{"kind": "columns"}`` for neither; empty: one input
@@ -66,8 +67,8 @@ class SourceModel:
 
     @property
     def is_registered(self) -> bool:
-        """Whether it has to be fetched from a registry first."""
-        return self.location.startswith(REGISTRY)
+        """Whether it has to be fetched from an MLflow server first."""
+        return self.location.startswith(MLFLOW)
 
     @property
     def path(self) -> Path:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_onnx_provider.exceptions import BadInputError
 from airflow_onnx_provider.failure import no_retry_for_bad_input
+from airflow_onnx_provider.hooks.mlflow import mlflow_environment
 from airflow_onnx_provider.hooks.model_store import OnnxModelStoreHook
-from airflow_onnx_provider.operators.model import StageMixin
+from airflow_onnx_provider.operators.model import StageMixin, read_labels
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -30,8 +29,8 @@ class OnnxConvertOperator(StageMixin, BaseOperator):
     Fails without retry for a source that is missing, cannot be opened safely, or has a part that ONNX cannot express
     (the message lists every operator).
 
-    :param source: file or folder of the trained model, on this worker, or ``models:/name@alias`` or ``models:/name/3``
-        in an MLflow registry. (templated)
+    :param source: file or folder of the trained model, on this worker, or ``models:/name@alias``, ``models:/name/3`` or
+        ``runs:/<run>/<path>`` on an MLflow server. (templated)
     :param framework: what wrote it: ``tensorflow`` (``.keras``, ``.h5``, SavedModel folder), ``torch`` (a state_dict
         with ``factory``, ``.pt2``, TorchScript), ``sklearn`` (``.skops``, ``.joblib``, ``.pkl``), ``xgboost``
         (``.json``, ``.ubj``), ``lightgbm`` (``.txt``) or ``onnx``; a registered model says it itself. (templated)
@@ -49,6 +48,7 @@ class OnnxConvertOperator(StageMixin, BaseOperator):
         inference; a wrong name is answered with the last ones that the graph has. (templated)
     :param opset: ONNX operator set; default: 18, and for an ONNX file the one that it has. tf2onnx writes 18 at most
     :param trusted_source: allow formats that run code when they are opened: SavedModel, pickles, TorchScript, ``.pt2``
+    :param mlflow_conn_id: connection of the type ``http`` to that server; default: ``MLFLOW_TRACKING_URI``. (templated)
     :param python: interpreter that has the framework; default: this one. (templated)
     :param memory_mb: limit of the conversion's memory in MiB; default: none
     :param stage_timeout: seconds until the conversion is killed
@@ -65,6 +65,7 @@ class OnnxConvertOperator(StageMixin, BaseOperator):
         "factory",
         "signature",
         "embeddings",
+        "mlflow_conn_id",
         "python",
     )
 
@@ -83,6 +84,7 @@ class OnnxConvertOperator(StageMixin, BaseOperator):
         embeddings: Sequence[str] = (),
         opset: int | None = None,
         trusted_source: bool = False,
+        mlflow_conn_id: str | None = None,
         python: str | None = None,
         memory_mb: int | None = None,
         stage_timeout: float = 3600.0,
@@ -101,6 +103,7 @@ class OnnxConvertOperator(StageMixin, BaseOperator):
         self.embeddings = embeddings
         self.opset = opset
         self.trusted_source = trusted_source
+        self.mlflow_conn_id = mlflow_conn_id
         self.python = python
         self.memory_mb = memory_mb
         self.stage_timeout = stage_timeout
@@ -110,15 +113,15 @@ class OnnxConvertOperator(StageMixin, BaseOperator):
         from airflow_onnx_provider.model.convert import convert
         from airflow_onnx_provider.model.source import SourceModel
 
-        with no_retry_for_bad_input():
+        with no_retry_for_bad_input(), mlflow_environment(self.mlflow_conn_id or None):
             source = SourceModel(
-                self.source,
-                self.framework,
-                self.preprocessing or {},
-                self.inputs or {},
-                self.factory or None,
-                self.signature or None,
-                self.trusted_source,
+                location=self.source,
+                framework=self.framework,
+                preprocessing=self.preprocessing or {},
+                inputs=self.inputs or {},
+                factory=self.factory or None,
+                signature=self.signature or None,
+                trusted=self.trusted_source,
             )
             result = convert(
                 source,
@@ -138,20 +141,3 @@ class OnnxConvertOperator(StageMixin, BaseOperator):
             "unchanged, from the store" if result["from_store"] else f"converted from {self.source}",
         )
         return result
-
-
-def read_labels(labels: Sequence[str] | str | None) -> tuple[str, ...]:
-    """Class names from a list, or from a text file with one a line.
-
-    :raises BadInputError: if the file cannot be read, is empty, or a label comes twice
-    """
-    if labels is None:
-        return ()
-    if isinstance(labels, str):
-        try:
-            labels = [line.strip() for line in Path(labels).read_text(encoding="utf-8").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInputError(f"labels: {error}; give a list, or a text file with one label a line") from error
-    if not labels or len(set(labels)) != len(labels):
-        raise BadInputError(f"labels: expected different names, one a class, got {list(labels)[:5]}")
-    return tuple(labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -71,3 +71,20 @@ def truth(value: bool | str, name: str) -> bool:
     if (word := str(value).strip().lower()) not in known:
         raise BadInputError(f"{name}: expected true or false, got {value!r}")
     return known[word]
+
+
+def read_labels(labels: Sequence[str] | str | None) -> tuple[str, ...]:
+    """Class names from a list, or from a text file with one a line.
+
+    :raises BadInputError: if the file cannot be read, is empty, or a label comes twice
+    """
+    if labels is None:
+        return ()
+    if isinstance(labels, str):
+        try:
+            labels = [line.strip() for line in Path(labels).read_text(encoding="utf-8").splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInputError(f"labels: {error}; give a list, or a text file with one label a line") from error
+    if not labels or len(set(labels)) != len(labels):
+        raise BadInputError(f"labels: expected different names, one a class, got {list(labels)[:5]}")
+    return tuple(labels)

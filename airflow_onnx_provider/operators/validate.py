@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_onnx_provider.failure import no_retry_for_bad_input
+from airflow_onnx_provider.hooks.mlflow import mlflow_environment
 from airflow_onnx_provider.hooks.model_store import open_version
 from airflow_onnx_provider.operators.model import ModelReference, StageMixin, address_of
 
@@ -43,10 +44,12 @@ class OnnxValidateOperator(StageMixin, BaseOperator):
     :param reference_timeout: seconds that it may take; a slower model is validated without it, and the checks say so
     :param memory_mb: memory of the child process that runs the model, in MiB
     :param stage_timeout: seconds until a child process is killed; a model may loop for ever
+    :param mlflow_conn_id: connection of the type ``http`` to the MLflow server that the source came from; default:
+        ``MLFLOW_TRACKING_URI``. (templated)
     :param python: interpreter that has the source framework; default: this one. (templated)
     """
 
-    template_fields: Sequence[str] = ("model", "inputs", "python")
+    template_fields: Sequence[str] = ("model", "inputs", "mlflow_conn_id", "python")
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class OnnxValidateOperator(StageMixin, BaseOperator):
         reference_timeout: float = 60.0,
         memory_mb: int = 8192,
         stage_timeout: float = 900.0,
+        mlflow_conn_id: str | None = None,
         python: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -75,6 +79,7 @@ class OnnxValidateOperator(StageMixin, BaseOperator):
         self.reference_timeout = reference_timeout
         self.memory_mb = memory_mb
         self.stage_timeout = stage_timeout
+        self.mlflow_conn_id = mlflow_conn_id
         self.python = python
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -83,7 +88,7 @@ class OnnxValidateOperator(StageMixin, BaseOperator):
         from airflow_onnx_provider.model.gates.reference import Reference
         from airflow_onnx_provider.model.validate import validate
 
-        with no_retry_for_bad_input():
+        with no_retry_for_bad_input(), mlflow_environment(self.mlflow_conn_id or None):
             store, address = open_version(address_of(self.model))
             result = validate(
                 address,

@@ -6,11 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
+import pytest
 
+from airflow_onnx_provider.exceptions import StageError
+from airflow_onnx_provider.operators.convert import OnnxConvertOperator
 from airflow_onnx_provider.runtime.manifest import MANIFEST_NAME
+from tests.conftest import set_connection, task_context
 from tests.model.test_stage import is_running, stages_of, wait_for
 from tests.runtime.tiny import CLASSIFIER, write_onnx
 
@@ -82,6 +88,62 @@ def test_a_real_conversion_that_is_killed_midway(tmp_path: Path) -> None:
     wait_for(lambda: not any(is_running(process.pid) for process in processes))
     wait_for(lambda: not list(temporary.iterdir()))
     assert not list(store.rglob(MANIFEST_NAME))
+
+
+SLOW_NETWORK = """
+import pathlib, subprocess, time, torch
+
+class Slow(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 2)
+
+    def forward(self, x):  # the exporter traces this: the conversion is in its middle
+        subprocess.Popen(["sleep", "600"])
+        pathlib.Path(MIDWAY).touch()
+        time.sleep(600)
+        return self.layer(x)
+"""
+
+
+def test_a_task_that_airflow_kills_in_the_middle_of_an_export_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    midway, temporary = tmp_path / "midway", tmp_path / "tmp"
+    (tmp_path / "slow_network.py").write_text(SLOW_NETWORK.replace("MIDWAY", repr(str(midway))))
+    layer = torch.nn.Linear(4, 2)
+    torch.save({"layer.weight": layer.weight, "layer.bias": layer.bias}, tmp_path / "weights.pt")
+    monkeypatch.syspath_prepend(tmp_path)
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    store = {"conn_type": "onnx_model_store", "extra": {"root": str(tmp_path / "store")}}
+    set_connection(monkeypatch, "onnx_model_store_default", store)
+    operator = OnnxConvertOperator(
+        task_id="convert",
+        source=str(tmp_path / "weights.pt"),
+        framework="torch",
+        name="slow",
+        factory="slow_network:Slow",
+        inputs={"x": {"type": "float", "shape": ["batch", 4]}},
+    )
+
+    with ThreadPoolExecutor(1) as pool:
+        task = pool.submit(operator.execute, task_context())  # type: ignore[arg-type]
+        try:
+            wait_for(lambda: midway.exists() or task.done())
+            processes = psutil.Process().children(recursive=True)
+            names = [process.name() for process in processes]
+        finally:
+            operator.on_kill()
+        with pytest.raises(StageError, match="the convert stage was killed by SIGKILL"):
+            task.result(60)
+
+    assert "sleep" in names, "what the network itself had started"
+    wait_for(lambda: not [process for process in processes if is_running(process.pid)])
+    assert not list(temporary.iterdir())
+    assert not list((tmp_path / "store").rglob("*.onnx"))
 
 
 def test_two_tasks_that_make_the_same_version_at_once_end_with_one(tmp_path: Path) -> None:

@@ -20,13 +20,13 @@ from airflow_onnx_provider.model.mlflow import (
     DIGEST_TAG,
     FetchedModel,
     fetch_model,
-    is_mlflow_address,
     log_version,
-    pin,
 )
 from airflow_onnx_provider.model.mlflow_client import client_of, import_mlflow
 from airflow_onnx_provider.model.store.versions import ModelStore
+from airflow_onnx_provider.operators.convert import OnnxConvertOperator
 from airflow_onnx_provider.operators.log_to_mlflow import OnnxMlflowLogOperator
+from airflow_onnx_provider.operators.validate import OnnxValidateOperator
 from airflow_onnx_provider.runtime.manifest import MODEL_NAME, ModelManifest
 from tests.conftest import set_connection
 from tests.model.mlflow_server import QUIET, mlflow_server
@@ -94,7 +94,8 @@ def mlmodel(flavors: Mapping[str, Any], **more: Any) -> bytes:
     return yaml.safe_dump({"flavors": {"python_function": {"loader_module": "any"}, **flavors}, **more}).encode()
 
 
-def test_a_registered_model_is_fetched_by_its_alias(server: str, tmp_path: Path) -> None:
+def register_booster(server: str, name: str, alias: str) -> str:
+    """Register a small XGBoost model as MLflow's users do; returns its run."""
     mlflow = import_mlflow()
     import xgboost
 
@@ -102,16 +103,42 @@ def test_a_registered_model_is_fetched_by_its_alias(server: str, tmp_path: Path)
     rows = xgboost.DMatrix(np.array([[0.0], [1.0]]), label=[0, 1])
     with mlflow.start_run() as run:
         mlflow.xgboost.log_model(
-            xgboost.train({}, rows, 1), name="model", registered_model_name="scores", pip_requirements=["xgboost"]
+            xgboost.train({}, rows, 1), name="model", registered_model_name=name, pip_requirements=["xgboost"]
         )
-    client_of().set_registered_model_alias("scores", "candidate", "1")
+    client_of().set_registered_model_alias(name, alias, "1")
+    return str(run.info.run_id)
+
+
+def test_a_registered_model_becomes_a_proved_version(
+    server: str, tmp_path: Path, context: dict[str, Any], connections: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = register_booster(server, "ranks", "production")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    set_connection(monkeypatch, "mlflow_a", {"conn_type": "http", "host": server})
+    np.savez(tmp_path / "rows.npz", features=np.array([[0.0], [0.4], [1.0]], np.float32))
+
+    made = OnnxConvertOperator(
+        task_id="convert", source="models:/ranks@production", name="ranks", mlflow_conn_id="mlflow_a"
+    ).execute(context)
+    proved = OnnxValidateOperator(
+        task_id="validate", model=made, inputs=str(tmp_path / "rows.npz"), mlflow_conn_id="mlflow_a"
+    ).execute(context)
+
+    origin = ModelManifest.read(Path(made["model"])).origin
+    assert (origin["source"], origin["run_id"], origin["framework"]) == ("models:/ranks/1", run, "xgboost")
+    assert proved["checks"]["batch_2"]["max_difference"] < 1e-6
+
+
+def test_a_registered_model_is_fetched_by_its_alias(server: str, tmp_path: Path) -> None:
+    run = register_booster(server, "scores", "candidate")
 
     fetched = fetch_model("models:/scores@candidate", tmp_path)
 
-    assert fetched == FetchedModel(fetched.path, "xgboost", "models:/scores/1", run.info.run_id, "1")
+    import xgboost
+
+    assert fetched == FetchedModel(fetched.path, "xgboost", "models:/scores/1", run, "1")
     assert fetched.path.is_relative_to(tmp_path)
     assert xgboost.Booster(model_file=fetched.path).num_features() == 1
-    assert pin("models:/scores@candidate") == pin("models:/scores/1") == "models:/scores/1"
 
 
 LAID_OUT = {
@@ -187,22 +214,16 @@ def test_a_model_that_is_not_there(uri: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("uri", ["models:/a", "models:/a/latest", "models:/a@b/../c", "s3://a/b", "runs:/x"])
-def test_what_is_no_address(uri: str) -> None:
+def test_what_is_no_address(uri: str, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="is no address of a model in MLflow; give models:/<name>@<alias>"):
-        pin(uri)
+        fetch_model(uri, tmp_path)
 
 
-def test_which_addresses_are_mlflow_s() -> None:
-    assert is_mlflow_address("models:/a@b")
-    assert is_mlflow_address("runs:/a/b")
-    assert not is_mlflow_address("/data/models/a")
-
-
-def test_without_a_server_the_message_says_how_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_server_the_message_says_how_to_name_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
 
     with pytest.raises(BadInputError, match="MLFLOW_TRACKING_URI, or give mlflow_conn_id"):
-        pin("models:/a@b")
+        fetch_model("models:/a@b", tmp_path)
 
 
 def test_a_version_is_logged_with_what_is_known_of_it(
@@ -297,20 +318,22 @@ def test_a_name_that_cannot_be_registered(
         log_version(version[0], version[1], server, "names", name)
 
 
-def test_a_password_in_the_address_is_not_shown(version: tuple[ModelStore, str, ModelManifest], server: str) -> None:
+def test_a_password_in_the_address_is_not_shown(
+    version: tuple[ModelStore, str, ModelManifest], server: str, tmp_path: Path
+) -> None:
     with_password = server.replace("://", "://me:secret@")
 
     logged = log_version(version[0], version[1], with_password, "secrets")
     assert "secret" not in json.dumps({**logged, "experiment": ""})
     with pytest.raises(BadInputError) as refused:
-        fetch_with(with_password)
+        fetch_from(with_password, tmp_path)
     assert "secret" not in str(refused.value)
 
 
-def fetch_with(tracking_uri: str) -> None:
+def fetch_from(tracking_uri: str, folder: Path) -> None:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MLFLOW_TRACKING_URI", tracking_uri)
-        pin("models:/nothing@production")
+        fetch_model("models:/nothing@production", folder)
 
 
 def test_the_operator_logs_to_the_server_of_its_connection(

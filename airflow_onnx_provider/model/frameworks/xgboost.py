@@ -30,7 +30,6 @@ CLASSES = ("binary:logistic", "multi:softprob", "multi:softmax")
 NUMBERS = (
     "binary:logitraw",
     "count:poisson",
-    "rank:map",
     "rank:ndcg",
     "rank:pairwise",
     "reg:absoluteerror",
