@@ -27,6 +27,7 @@ from airflow_onnx_provider.model.rewriting.steps import (
     PIXELS,
     FoldPreprocessing,
     Graph,
+    Simplify,
     Step,
     StepRequest,
     read_steps,
@@ -48,6 +49,12 @@ LAYOUT_DOMAIN = "com.microsoft.nchwc"
 """Operators that the level ``all`` writes for CPUs with wide vectors."""
 
 LOADS = 3
+
+NO_SLOWER = 0.95
+"""A step that shall only gain must show at least this share of the original's speed."""
+
+MEASUREMENTS = 3
+"""On a busy machine a single one may be 20 % off in either direction."""
 
 
 def optimize(
@@ -102,10 +109,11 @@ def optimize_in_child(spec: Mapping[str, Any]) -> dict[str, Any]:
         request = step_to_dict(step)
         try:
             made, next_proof, numbers = _take(step, form, proof, target, limits)
+            measure = bench.measure_gain if isinstance(step, Simplify | Graph) else bench.measure
+            gain = measure(made, next_proof)
         except ValidationError as error:
             measurement = {"variant": step.name, "accepted": False, "reason": str(error), "step": request}
         else:
-            gain = bench.measure(made, next_proof)
             reason = _gain(measurements[0], gain) + (f"; {next_proof.note}" if next_proof.note else "")
             measurement = {**gain, "variant": step.name, "accepted": True, "reason": reason, **numbers, "step": request}
             form, proof = made, replace(next_proof, note="")
@@ -153,6 +161,22 @@ class Bench:
             "images_per_second": round(rate, 1),
             "batch": theirs.batch,
         }
+
+    def measure_gain(self, form: Form, proof: Proof) -> dict[str, Any]:
+        """The best of a few measurements of a step that changes nothing but the graph's form.
+
+        :raises ValidationError: if each of them shows it to be slower
+        """
+        gain = self.measure(form, proof)
+        for _ in range(MEASUREMENTS - 1):
+            if gain["speedup"] < NO_SLOWER:
+                gain = max(gain, self.measure(form, proof), key=lambda one: float(one["speedup"]))
+        if gain["speedup"] < NO_SLOWER:
+            raise ValidationError(
+                f"makes it slower: {gain['speedup']:.2f} times the original's speed in the best of {MEASUREMENTS} "
+                "measurements"
+            )
+        return gain
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ class OnnxOptimizeOperator(StageMixin, BaseOperator):
     Returns ``model`` (of the version that goes on), ``name``, ``version``, ``digest``, ``size_bytes``, ``accepted``,
     ``variant`` (the steps that were kept), ``reason`` (in words, with the numbers), ``measurements`` (the original and
     each step: bytes, nodes, seconds to load, speed beside the original, largest difference), ``from_store``. A step
-    that this model does not allow, or that changes answers, is no failure: it is left out, and the rest goes on.
+    that this model does not allow, that changes answers, or that only makes it slower, is no failure: it is left out,
+    and the rest goes on.
 
     Fails without retry if the model or the inputs are missing, or a step is asked for what cannot be.
 
