@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,3 +87,32 @@ def name_outputs(model: Any, names: Sequence[str]) -> None:
 def answers_of_classes(probabilities: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """What a booster's class probabilities ``[rows, classes]`` say, with the classes numbered from 0."""
     return {LABEL: probabilities.argmax(axis=1).astype(np.int64), PROBABILITIES: probabilities}
+
+
+def write_booster(
+    source: SourceModel, path: Path, convert: Callable[[], Any], outputs: Sequence[str], framework_version: str
+) -> dict[str, Any]:
+    """Write what onnxmltools makes of a booster.
+
+    :param convert: gives the graph
+    :param outputs: the names that its outputs shall have
+    :return: what a framework's ``to_onnx`` returns
+    :raises ConversionError: if onnxmltools gives up
+    """
+    import onnx
+    import onnxmltools
+
+    try:
+        graph = convert()
+    except Exception as error:  # it raises anything
+        raise ConversionError(
+            f"{source.location}: onnxmltools could not convert it: {type(error).__name__}: {error}"
+        ) from error
+    name_outputs(graph, list(outputs))
+    onnx.save(graph, str(path))
+    return {
+        "converter": "onnxmltools",
+        "converter_version": onnxmltools.__version__,
+        "framework_version": framework_version,
+        "preprocessing": None,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from airflow_onnx_provider.model.frameworks.columns import (
     PROBABILITIES,
     answers_of_classes,
     features_of,
-    name_outputs,
     require_no_preprocessing,
+    write_booster,
 )
 from airflow_onnx_provider.model.frameworks.xgboost import NEWEST_CONVERTER_OPSET
 from airflow_onnx_provider.model.source import Predictor, SourceModel
@@ -34,7 +35,6 @@ def to_onnx(source: SourceModel, path: Path, opset: int) -> dict[str, Any]:
     """
     require_no_preprocessing(source)
     lightgbm, booster = _open(source)
-    import onnx
     import onnxmltools
     from onnxmltools.convert.common.data_types import FloatTensorType
 
@@ -44,25 +44,15 @@ def to_onnx(source: SourceModel, path: Path, opset: int) -> dict[str, Any]:
             f"{source.location}: the converter gets the probabilities of the objective multiclassova wrong; train with "
             "multiclass"
         )
-    try:
-        graph = onnxmltools.convert_lightgbm(
-            booster,
-            initial_types=[(name, FloatTensorType([None, booster.num_feature()]))],
-            target_opset=min(opset, NEWEST_CONVERTER_OPSET),
-            zipmap=False,
-        )
-    except Exception as error:
-        raise ConversionError(
-            f"{source.location}: onnxmltools could not convert it: {type(error).__name__}: {error}"
-        ) from error
-    name_outputs(graph, [LABEL, PROBABILITIES] if _objective(booster) in CLASSES else [PREDICTION])
-    onnx.save(graph, str(path))
-    return {
-        "converter": "onnxmltools",
-        "converter_version": onnxmltools.__version__,
-        "framework_version": lightgbm.__version__,
-        "preprocessing": None,
-    }
+    outputs = [LABEL, PROBABILITIES] if _objective(booster) in CLASSES else [PREDICTION]
+    convert = partial(
+        onnxmltools.convert_lightgbm,
+        booster,
+        initial_types=[(name, FloatTensorType([None, booster.num_feature()]))],
+        target_opset=min(opset, NEWEST_CONVERTER_OPSET),
+        zipmap=False,
+    )
+    return write_booster(source, path, convert, outputs, lightgbm.__version__)
 
 
 def open_predictor(source: SourceModel) -> Predictor:

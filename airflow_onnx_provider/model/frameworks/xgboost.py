@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from airflow_onnx_provider.model.frameworks.columns import (
     PROBABILITIES,
     answers_of_classes,
     features_of,
-    name_outputs,
     require_no_preprocessing,
+    write_booster,
 )
 from airflow_onnx_provider.model.source import Predictor, SourceModel
 
@@ -52,7 +53,6 @@ def to_onnx(source: SourceModel, path: Path, opset: int) -> dict[str, Any]:
     """
     require_no_preprocessing(source)
     xgboost, booster = _open(source)
-    import onnx
     import onnxmltools
     from onnxmltools.convert.common.data_types import FloatTensorType
 
@@ -70,24 +70,14 @@ def to_onnx(source: SourceModel, path: Path, opset: int) -> dict[str, Any]:
     if objective == "multi:softmax":  # the same trees, whose probabilities the converter leaves as raw sums
         model.get_booster().set_param({"objective": "multi:softprob"})
         model.objective = "multi:softprob"
-    try:
-        graph = onnxmltools.convert_xgboost(
-            model,
-            initial_types=[(name, FloatTensorType([None, booster.num_features()]))],
-            target_opset=min(opset, NEWEST_CONVERTER_OPSET),
-        )
-    except Exception as error:
-        raise ConversionError(
-            f"{source.location}: onnxmltools could not convert it: {type(error).__name__}: {error}"
-        ) from error
-    name_outputs(graph, [LABEL, PROBABILITIES] if objective in CLASSES else [PREDICTION])
-    onnx.save(graph, str(path))
-    return {
-        "converter": "onnxmltools",
-        "converter_version": onnxmltools.__version__,
-        "framework_version": xgboost.__version__,
-        "preprocessing": None,
-    }
+    outputs = [LABEL, PROBABILITIES] if objective in CLASSES else [PREDICTION]
+    convert = partial(
+        onnxmltools.convert_xgboost,
+        model,
+        initial_types=[(name, FloatTensorType([None, booster.num_features()]))],
+        target_opset=min(opset, NEWEST_CONVERTER_OPSET),
+    )
+    return write_booster(source, path, convert, outputs, xgboost.__version__)
 
 
 def open_predictor(source: SourceModel) -> Predictor:
