@@ -139,9 +139,9 @@ MODEL = "catalog_classifier"
         "quantization": Param(
             "auto",
             type="string",
-            enum=["auto", "static", "dynamic", "none"],
+            enum=["auto", "static", "dynamic", "float16", "int4", "none"],
             title="Quantisation",
-            description="auto tries static and dynamic and takes the faster one that is accurate enough.",
+            description="auto takes the fastest variant that is accurate enough.",
             section="Limits",
         ),
         "max_accuracy_drop": Param(

@@ -94,5 +94,5 @@ def test_the_ui_has_the_connection_forms_and_the_trigger_form(airflow: Airflow) 
     assert set(forms["onnx_model_store"]["extra_fields"]) == {"root", "storage_conn_id"}
     assert "web_address" in forms["spark_cluster"]["extra_fields"]
     params = airflow.call("GET", f"/api/v2/dags/{DAG_ID}/details")["params"]
-    assert params["quantization"]["schema"]["enum"] == ["auto", "static", "dynamic", "none"]
+    assert params["quantization"]["schema"]["enum"] == ["auto", "static", "dynamic", "float16", "int4", "none"]
     assert all(param["description"] and param["schema"]["title"] for param in params.values())
