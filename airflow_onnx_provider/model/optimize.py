@@ -53,6 +53,9 @@ LOADS = 3
 NO_SLOWER = 0.95
 """A step that shall only gain must show at least this share of the original's speed."""
 
+FASTER = 1.05
+"""Less than this is no gain that a person would notice."""
+
 MEASUREMENTS = 3
 """On a busy machine a single one may be 20 % off in either direction."""
 
@@ -102,21 +105,24 @@ def optimize_in_child(spec: Mapping[str, Any]) -> dict[str, Any]:
     form = Form(folder, parent)
     proof = _first_proof(form, steps, Path(spec["inputs"]), limits.inputs)
     bench = Bench(form, proof)
-    measurements, accepted = [bench.measure(form, proof)], []
+    kept = bench.measure(form, proof)
+    measurements, accepted = [kept], []
     for number, step in enumerate(steps):
         target = work / f"step-{number}"
         target.mkdir()
         request = step_to_dict(step)
         try:
             made, next_proof, numbers = _take(step, form, proof, target, limits)
-            measure = bench.measure_gain if isinstance(step, Simplify | Graph) else bench.measure
-            gain = measure(made, next_proof)
+            if isinstance(step, Simplify | Graph):
+                gain = bench.measure_gain(made, next_proof, before=kept)
+            else:
+                gain = bench.measure(made, next_proof)
         except ValidationError as error:
             measurement = {"variant": step.name, "accepted": False, "reason": str(error), "step": request}
         else:
             reason = _gain(measurements[0], gain) + (f"; {next_proof.note}" if next_proof.note else "")
             measurement = {**gain, "variant": step.name, "accepted": True, "reason": reason, **numbers, "step": request}
-            form, proof = made, replace(next_proof, note="")
+            form, proof, kept = made, replace(next_proof, note=""), measurement
             accepted.append(step)
         log.info("%s: %s", json.dumps(request), measurement["reason"])
         measurements.append(measurement)
@@ -162,10 +168,11 @@ class Bench:
             "batch": theirs.batch,
         }
 
-    def measure_gain(self, form: Form, proof: Proof) -> dict[str, Any]:
+    def measure_gain(self, form: Form, proof: Proof, before: Mapping[str, Any]) -> dict[str, Any]:
         """The best of a few measurements of a step that changes nothing but the graph's form.
 
-        :raises ValidationError: if each of them shows it to be slower
+        :param before: the measurement of the form that the step began with
+        :raises ValidationError: if each of them shows it to be slower, or it has gained nothing at all
         """
         gain = self.measure(form, proof)
         for _ in range(MEASUREMENTS - 1):
@@ -175,6 +182,11 @@ class Bench:
             raise ValidationError(
                 f"makes it slower: {gain['speedup']:.2f} times the original's speed in the best of {MEASUREMENTS} "
                 "measurements"
+            )
+        as_large = all(gain[name] >= before[name] for name in ("nodes", "size_bytes"))
+        if as_large and gain["speedup"] < before["speedup"] * FASTER:
+            raise ValidationError(
+                f"gains nothing: {gain['nodes']} nodes, {gain['speedup']:.2f} times the original's speed"
             )
         return gain
 

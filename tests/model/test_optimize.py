@@ -241,10 +241,22 @@ def test_a_model_without_pictures_is_optimised_too(workshop: Workshop) -> None:
     np.savez(workshop.folder / "rows.npz", features=rows)
     workshop.inputs = workshop.folder / "rows.npz"
     manifest = write_version(onnx, workshop.folder / "table", name="table", golden={"features": rows})
-    result = workshop.optimize(workshop.store.add(workshop.folder / "table", manifest), "simplify", "graph")
+    address = workshop.store.add(workshop.folder / "table", manifest)
+    result = workshop.optimize(address, "graph", {"top_k": {"k": 2, "output": "scores"}})
 
     assert result["measurements"][-1]["label_agreement"] == 1.0
-    assert [spec.name for spec in workshop.store.manifest(result["model"]).outputs] == ["scores", "both", "best"]
+    outputs = [spec.name for spec in workshop.store.manifest(result["model"]).outputs]
+    assert outputs == ["scores", "both", "best", "top_labels", "top_scores"]
+
+
+def test_a_step_that_gains_nothing_is_left_out(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_onnx_provider.model.optimize.speed_beside", lambda *_: (1.02, 100.0))
+    first = workshop.optimize(workshop.network(), "graph")
+
+    again = workshop.optimize(first["model"], "simplify")
+
+    assert (again["accepted"], again["model"]) == (False, first["model"])
+    assert "gains nothing: " in again["reason"] or "changes nothing" in again["reason"]
 
 
 @pytest.mark.parametrize(

@@ -97,9 +97,12 @@ class Search:
 
     def _try_calibrations(self) -> None:
         for calibration in self._limits.calibrations:
-            measurement = self._try(Variant("static", calibration))
+            variant = Variant("static", calibration)
+            measurement = self._try(variant)
             if measurement and not self._lost_too_much(measurement):
                 return
+            if measurement is None and variant.name in self._remarks:
+                return  # other value ranges do not change what the graph does not allow
 
     def _keep_sensitive_nodes(self) -> None:
         static = [one for one in self._measurements if one.variant in self._tried and self._is_static(one)]
