@@ -114,7 +114,7 @@ def test_a_variant_that_cannot_be_made_is_rejected_with_its_reason(tmp_path: Pat
         tmp_path / "version",
         tmp_path / "work",
         facts=read_facts(onnx),
-        limits=QuantizeLimits(mode=mode, calibrations=("minmax",)),
+        limits=QuantizeLimits(mode=mode),
         samples=Samples(rows),
         labelled=LabelledSet(rows, right_answers(onnx, rows)),
     ).run()
