@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from airflow.sdk import Asset
+from airflow.sdk import Asset, AssetAlias
 
 from airflow_onnx_provider.model.store.address import check_alias, check_name
 from airflow_onnx_provider.runtime.manifest import ModelManifest
@@ -17,7 +17,9 @@ RECIPE_ITEMS = 20
 def model_asset(name: str, alias: str | None = None) -> Asset:
     """The Asset that stands for a model, or for what an alias of it names; the same arguments give the same Asset.
 
-    Give it as an outlet to the task that promotes, and as the schedule to the DAG that shall follow.
+    Give it as an outlet to the task that promotes, and as the schedule to the DAG that shall follow. Airflow makes an
+    event of an outlet whenever its task succeeds; give the task any ``AssetAlias`` instead, and there is one of this
+    Asset only when the model's alias has moved.
 
     :param name: of the model
     :param alias: None: the model as such
@@ -61,31 +63,37 @@ MEASURED = ("accuracy", "speedup", "images_per_second", "size_bytes")
 
 
 def _own_measurement(manifest: ModelManifest) -> Mapping[str, Any]:
-    """The measurement of this very version: of the stage that made it, or as the original of a stage that followed."""
+    """What was measured of this very version: as the original of later stages, and by the stage that made it."""
     made_by = manifest.recipe.get("stage")
-    for stage, check in manifest.checks.items():
-        if stage == made_by and isinstance(check, Mapping) and check.get("accepted"):
-            others = [row for row in check.get("measurements", ()) if row.get("variant") != "original"]
-            named = [row for row in others if row.get("variant") == manifest.recipe.get("variant")] or others
-            return named[0] if len(named) == 1 else {}
+    found: dict[str, Any] = {}
     for stage, check in manifest.checks.items():
         if stage != made_by and isinstance(check, Mapping):
-            for row in check.get("measurements", ()):
-                if row.get("variant") == "original":
-                    return {name: value for name, value in row.items() if name != "speedup"}
-    return {}
+            rows = [row for row in check.get("measurements", ()) if row.get("variant") == "original"]
+            found |= {name: value for row in rows for name, value in row.items() if name != "speedup"}
+    check = manifest.checks.get(made_by) if isinstance(made_by, str) else None
+    if isinstance(check, Mapping) and check.get("accepted"):
+        others = [row for row in check.get("measurements", ()) if row.get("variant") != "original"]
+        named = [row for row in others if row.get("variant") == manifest.recipe.get("variant")] or others
+        found |= named[0] if len(named) == 1 else {}
+    return found
 
 
 def announce(context: Mapping[str, Any], outlets: Iterable[Any], extra: Mapping[str, Any], alias: str) -> None:
     """Put ``extra`` into the event of each of a task's Assets, those of other models and aliases left out.
 
+    An ``AssetAlias`` gets an event of the alias's own Asset, if the alias has moved.
+
     :param context: the task's
     :param outlets: the task's
-    :param extra: what :func:`model_event_extra` gave, and more
+    :param extra: what :func:`model_event_extra` gave, and more: ``changed`` says whether the alias has moved
     """
-    own = {model_asset(extra["name"]).uri, model_asset(extra["name"], alias).uri}
+    asset = model_asset(extra["name"], alias)
+    own = {model_asset(extra["name"]).uri, asset.uri}
     for outlet in outlets:
-        if isinstance(outlet, Asset) and (outlet.uri in own or not outlet.uri.startswith(f"{SCHEME}://")):
+        if isinstance(outlet, AssetAlias):
+            if extra["changed"]:
+                context["outlet_events"][outlet].add(asset, extra=dict(extra))
+        elif isinstance(outlet, Asset) and (outlet.uri in own or not outlet.uri.startswith(f"{SCHEME}://")):
             context["outlet_events"][outlet].extra.update(extra)
 
 

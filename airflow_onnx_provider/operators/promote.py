@@ -24,7 +24,8 @@ class OnnxPromoteOperator(BaseOperator):
 
     Every move is kept in the alias's history with the run that made it. Each Asset among the outlets gets an event with
     ``name``, ``version``, ``digest``, ``opset``, ``recipe``, ``scores``, ``model``, ``alias``, ``previous`` and
-    ``changed``; Assets of ``model_asset`` for another model or alias get none of it.
+    ``changed``; Assets of ``model_asset`` for another model or alias get none of it. An ``AssetAlias`` among them gets
+    an event of ``model_asset(name, alias)`` only if the alias has moved.
 
     Returns ``model`` (the version's address), ``name``, ``version``, ``digest``, ``alias``, ``previous`` (the version
     before, or None), ``changed`` (False if the alias named the version already).

@@ -26,9 +26,12 @@ class Airflow:
     url: str
     token: str = ""
 
-    def call(self, method: str, path: str, **body: Any) -> Any:
+    def ask(self, method: str, path: str, **body: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {self.token}"}
-        answer = requests.request(method, f"{self.url}{path}", headers=headers, json=body or None, timeout=30)
+        return requests.request(method, f"{self.url}{path}", headers=headers, json=body or None, timeout=30)
+
+    def call(self, method: str, path: str, **body: Any) -> Any:
+        answer = self.ask(method, path, **body)
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
         return answer.json()
 

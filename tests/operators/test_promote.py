@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import Asset
+from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_onnx_provider.assets import model_asset, model_event_extra, scores
@@ -123,6 +123,21 @@ def test_the_assets_of_the_model_get_an_event(store: ModelStore, versions: list[
     )
     assert json.loads(json.dumps(extra)) == extra
     assert [context["outlet_events"][other].extra for other in others] == [{}, {}]
+
+
+def test_an_asset_alias_gets_an_event_only_when_the_alias_has_moved(store: ModelStore, versions: list[str]) -> None:
+    outlet = AssetAlias("moves")
+    events: list[tuple[Asset, dict[str, Any]]] = []
+    told = SimpleNamespace(add=lambda asset, extra: events.append((asset, extra)))
+    for run in ("monday", "tuesday"):
+        context = {**run_of(run, "promote"), "outlet_events": {outlet: told}}
+        OnnxPromoteOperator(task_id="promote", model=f"{store.root}/{NAME}/{versions[0]}", outlets=[outlet]).execute(
+            context
+        )
+
+    ((asset, extra),) = events
+    assert asset == model_asset(NAME, "production")
+    assert (extra["version"], extra["changed"]) == (versions[0], True)
 
 
 def test_an_asset_is_the_same_wherever_it_is_made() -> None:

@@ -37,7 +37,7 @@ def started(minutes: float) -> dict[str, Any]:
     return {"dag_run": SimpleNamespace(start_date=datetime.now(UTC) - timedelta(minutes=minutes))}
 
 
-EARLIER, LATER = started(5), started(-5)
+EARLIER, LATER = started(5), started(-24 * 60)
 
 
 def sensor(**changes: Any) -> OnnxModelSensor:
