@@ -86,8 +86,9 @@ def load_samples(path: Path, limit: int, manifest: ModelManifest, purpose: str) 
 def load_labelled(path: Path, manifest: ModelManifest) -> LabelledSet:
     """All rows with their true classes.
 
-    For models that take pictures: a folder whose ``labels.csv`` (header ``file,label``) names them. For others: what
-    :func:`load_samples` takes, with a column or array ``label``: names among the model's labels, or their positions.
+    For models that take pictures: a folder whose ``labels.csv`` (header ``file,label``) names them, or Parquet with the
+    columns ``image`` and ``label``. For others: what :func:`load_samples` takes, with a column or array ``label``.
+    Labels are names among the model's labels, or their positions.
 
     :raises BadInputError: if the file is missing, empty, names a missing or broken picture or an unknown label
     """
@@ -173,18 +174,29 @@ def _decoded(
 
 
 def _load_labelled_pictures(path: Path, manifest: ModelManifest, preprocessing: ImagePreprocessing) -> LabelledSet:
+    name = manifest.inputs[0].name
+    if is_parquet(path) and not any((path / listing).is_file() for listing in LABELS_FILES):
+        table = draw(path, EVERYTHING, "labelled set")
+        if missing := {PICTURE_COLUMN, LABEL} - set(table.column_names):
+            raise BadInputError(f"labelled set: {path} has no column {', '.join(sorted(missing))}")
+        classes = _positions(np.asarray(table[LABEL].to_pylist()), manifest.labels, path)
+        try:
+            pixels = [decode_image(picture.as_py() or b"", preprocessing) for picture in table[PICTURE_COLUMN]]
+        except RowError as error:
+            raise BadInputError(f"labelled set: {path} has a picture that cannot be read: {error}") from error
+        return LabelledSet({name: np.stack(pixels)}, classes)
     listing = next((path / name for name in LABELS_FILES if (path / name).is_file()), None)
     if listing is None:
         raise BadInputError(f"labelled set: {path} has no {LABELS_FILES[0]} (a CSV file with the header file,label)")
     rows = _read_labels(listing)
     classes = _positions(np.array([label for _, label in rows]), manifest.labels, listing)
     tensors = []
-    for name, _ in rows:
+    for file, _ in rows:
         try:
-            tensors.append(decode_image((path / name).read_bytes(), preprocessing))
+            tensors.append(decode_image((path / file).read_bytes(), preprocessing))
         except (RowError, OSError) as error:
-            raise BadInputError(f"labelled set: {path / name}, named by {listing}, cannot be read: {error}") from error
-    return LabelledSet({manifest.inputs[0].name: np.stack(tensors)}, classes)
+            raise BadInputError(f"labelled set: {path / file}, named by {listing}, cannot be read: {error}") from error
+    return LabelledSet({name: np.stack(tensors)}, classes)
 
 
 def _spread(values: NDArray[Any], limit: int) -> NDArray[Any]:

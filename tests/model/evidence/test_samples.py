@@ -157,6 +157,23 @@ def test_labelled_pictures_have_their_class_in_the_models_order(folder: Path) ->
     assert found.inputs["image"][:, 0, 0].tolist() == [[250, 0, 0], [0, 0, 250]]
 
 
+def test_labelled_pictures_may_lie_in_parquet(tmp_path: Path) -> None:
+    pictures = [plain_picture((250, 0, 0)), plain_picture((0, 0, 250))]
+    pq.write_table(pa.table({"image": pictures, "label": ["red", "blue"]}), tmp_path / "a.parquet")
+
+    found = load_labelled(tmp_path, MANIFEST)
+    colours = {0: [250, 0, 0], 2: [0, 0, 250]}
+    assert sorted(found.classes.tolist()) == [0, 2]
+    assert found.inputs["image"][:, 0, 0].tolist() == [colours[label] for label in found.classes.tolist()]
+
+    pq.write_table(pa.table({"image": [b"broken"], "label": ["red"]}), tmp_path / "a.parquet")
+    with pytest.raises(BadInputError, match="has a picture that cannot be read"):
+        labelled(tmp_path)
+    pq.write_table(pa.table({"image": pictures}), tmp_path / "a.parquet")
+    with pytest.raises(BadInputError, match="has no column label"):
+        labelled(tmp_path)
+
+
 def test_further_columns_and_orders_are_fine(folder: Path) -> None:
     (folder / "labels.csv").write_text("price,label,file\n9.99,blue,b.png\n")
 
