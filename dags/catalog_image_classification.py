@@ -1,6 +1,6 @@
 """### Classify a day's product pictures
 
-`catalog → convert → validate → optimize → quantize → infer → check → publish → promote`, and a `card`
+`catalog → convert → validate → optimize → quantize → infer → check → publish → promote → card`
 
 Each day's folder `ds=YYYY-MM-DD` of pictures becomes a partition of predictions, with every file accounted for: it is
 either predicted, or in quarantine with a reason. Readers see a day only after its checks have passed; a rerun replaces
@@ -13,11 +13,11 @@ the day and nothing else, and the rows that it replaces stay in `_history/`.
 | `validate` | structure, limits, the same scores as the source | the log has the differences per batch size |
 | `optimize` | a simpler graph with the same answers | its result gives the reason |
 | `quantize` | 8 bits, if accurate enough and faster on this CPU | its result gives the reason |
-| `card` | the model's page, beside the model in its store | is the extra `report` installed? |
 | `infer` | one pass over the day on Spark, into staging | the plan and the job's own lines are in the log |
 | `check` | books, quarantine, confidence, drift | the exception lists every failed check |
 | `publish` | staging to `ds=…`, the old rows to `_history/` | safe to clear; if another run came first, clear `infer` |
 | `promote` | the alias `production` names the model whose day was published | an alias names validated versions only |
+| `card` | the model's page, beside the model in its store | is the extra `report` installed? |
 
 **Which day?** The Param `partition`, if given; else the run's partition key or logical date; a run that is triggered
 without a date takes today (UTC).
@@ -206,7 +206,6 @@ def catalog_image_classification() -> None:
         labelled="{{ params.labelled }}",
         max_accuracy_drop="{{ params.max_accuracy_drop }}",
     )
-    OnnxModelCardOperator(task_id="card", model=quantize.output)
     infer = OnnxSparkInferenceOperator(
         task_id="infer",
         model=quantize.output,
@@ -232,6 +231,7 @@ def catalog_image_classification() -> None:
         reason="the day of {{ run_id }} was published",
         outlets=[AssetAlias(f"{MODEL}_moves")],  # an event of model_asset(MODEL, "production") when it has moved
     )
+    OnnxModelCardOperator(task_id="card", model=promote.output)
 
     catalog >> convert
     publish >> promote

@@ -167,8 +167,8 @@ def _how(recipe: Mapping[str, Any]) -> str:
     if isinstance(steps, list):
         kept = [one.get("step") for one in steps if isinstance(one, Mapping) and one.get("accepted")]
         return words.setting([next(iter(step)) for step in kept if isinstance(step, Mapping) and step])
-    hidden = {"stage", "limits", "cpu", "cost", "whole"}
-    told = {name: value for name, value in recipe.items() if name not in hidden}
+    hidden = {"stage", "kind", "limits", "cpu", "cost", "whole"}
+    told = {name: value for name, value in recipe.items() if name not in hidden and value not in ([], ())}
     for name, value in told.items():
         if isinstance(value, Mapping):
             told[name] = {key: part for key, part in value.items() if key != "sha256"}
