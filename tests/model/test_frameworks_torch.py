@@ -8,7 +8,7 @@ import pytest
 from airflow_onnx_provider.exceptions import BadInputError, ConversionError
 from airflow_onnx_provider.model.source import SourceModel
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="the extra 'torch' is not installed")
 
 VECTOR = {"x": {"type": "float", "shape": ["batch", 6]}}
 

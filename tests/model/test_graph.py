@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import random
 from pathlib import Path
 
@@ -236,6 +235,7 @@ def test_a_model_that_was_damaged_at_random_is_refused_or_still_a_model(path: Pa
     """Whatever the bytes say, the door answers with an error of its own or opens."""
     whole = write_onnx(path, loop("Identity (before)", bound="most")).read_bytes()
     chance = random.Random(3)
+    refused = 0
 
     for _ in range(300):
         data = bytearray(whole)
@@ -243,5 +243,8 @@ def test_a_model_that_was_damaged_at_random_is_refused_or_still_a_model(path: Pa
             place = chance.randrange(len(data))
             data[place : place + chance.choice([0, 1, 1, 4])] = chance.randbytes(chance.choice([0, 1, 1, 3]))
         path.write_bytes(data)
-        with contextlib.suppress(BadInputError, ValidationError):
+        try:
             require_sound(path)
+        except (BadInputError, ValidationError):
+            refused += 1
+    assert refused > 250, "hardly any damage is harmless, such as another letter in a name"

@@ -258,6 +258,7 @@ Stage(logging.getLogger()).run("validate", json.loads(sys.argv[1]))
         task.wait()
 
     wait_for(lambda: not is_running(child.pid))
+    assert task.returncode == -signal.SIGKILL, "it was alive until then"
 
 
 def test_a_python_without_the_libraries_is_named(tmp_path: Path) -> None:

@@ -6,11 +6,9 @@ import logging
 import re
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from airflow_onnx_provider.model.frameworks.pictures import (
     factor_and_offset,
     other_preprocessing,
 )
+from airflow_onnx_provider.model.frameworks.torch_files import import_torch, kind_of, open_module, readable
 from airflow_onnx_provider.model.source import Predictor, SourceModel
 from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
 
@@ -38,11 +37,6 @@ LARGE = 1_500_000_000
 EXAMPLE_ROWS = 2
 EXAMPLE_SIZES = (7, 32, 224)
 """Tried for axes that vary: a network of pictures does not take the shortest."""
-
-KINDS = {"exported": "an ExportedProgram", "script": "a TorchScript archive"}
-
-WEIGHTS = ("state_dict", "model_state_dict")
-"""Keys under which training scripts keep the weights in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +66,9 @@ def to_onnx(source: SourceModel, path: Path, opset: int) -> dict[str, Any]:
     :raises BadInputError: if the source cannot be opened safely, or the inputs do not fit the network
     :raises ConversionError: if torch's exporter gives up, with every operator that it lacks
     """
-    torch = _import_torch()
+    torch = import_torch()
     network = _open(source)
-    export = _export_script if _kind(source.path) == "script" else _export
+    export = _export_script if kind_of(source.path) == "script" else _export
     if export is _export and opset < OLDEST_OPSET:
         raise ConversionError(f"{source.location}: torch's exporter writes opset {OLDEST_OPSET} at least, not {opset}")
     try:
@@ -83,9 +77,7 @@ def to_onnx(source: SourceModel, path: Path, opset: int) -> dict[str, Any]:
     except ConversionError as error:
         raise ConversionError(f"{source.location} {error}") from error
     except Exception as error:  # the exporter raises whatever the network and the compiler raise
-        raise ConversionError(
-            f"{source.location}: torch's exporter could not convert it: {_readable(error)}"
-        ) from error
+        raise ConversionError(f"{source.location}: torch's exporter could not convert it: {readable(error)}") from error
     return {
         "converter": "torch.onnx",
         "converter_version": torch.__version__,
@@ -96,7 +88,7 @@ def to_onnx(source: SourceModel, path: Path, opset: int) -> dict[str, Any]:
 
 def open_predictor(source: SourceModel) -> Predictor:
     """The source model as a plain function of named arrays."""
-    torch = _import_torch()
+    torch = import_torch()
     network = _open(source)
 
     def predict(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -170,124 +162,9 @@ def _export_script(torch: Any, network: _Network, path: Path, opset: int) -> Non
         ) from error
 
 
-def _import_torch() -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise BadInputError(
-            "PyTorch is not installed in this Python: pip install 'airflow-onnx-provider[torch]', or name another one "
-            "with python="
-        ) from error
-    torch.backends.mha.set_fastpath_enabled(False)  # a fused kernel of inference that ONNX has no operator for
-    return torch
-
-
-def _kind(path: Path) -> str:
-    """``exported``, ``script`` or ``weights``, by what is in the file: its name proves nothing."""
-    if path.suffix == ".pt2":
-        return "exported"
-    if not zipfile.is_zipfile(path):
-        return "weights"
-    with zipfile.ZipFile(path) as archive:
-        names = {name.rsplit("/", 1)[-1] for name in archive.namelist()}
-    return "script" if "constants.pkl" in names else "exported" if "archive_format" in names else "weights"
-
-
 def _open(source: SourceModel) -> _Network:
-    torch = _import_torch()
-    if not source.path.is_file():
-        raise BadInputError(f"{source.location}: PyTorch models are files: a state_dict, .pt2 or TorchScript")
-    kind = _kind(source.path)
-    if kind == "weights":
-        network, inputs = _of_weights(torch, source), _given_inputs(torch, source)
-    else:
-        if not source.trusted:
-            raise BadInputError(
-                f"{source.location}: {KINDS[kind]} can run code when it is opened or used. If you made it or trust its "
-                "author, say so with trusted_source=True; a state_dict with factory= needs no such trust."
-            )
-        network, inputs = _opened(torch, source, kind)
-    return _flat(torch, source, network, inputs)
-
-
-def _of_weights(torch: Any, source: SourceModel) -> Any:
-    try:
-        found = torch.load(source.path, map_location="cpu", weights_only=not source.trusted)
-    except Exception as error:
-        raise BadInputError(
-            f"{source.location} does not open as weights alone: {_readable(error)}. Save model.state_dict(); a pickled "
-            "module is code, and is opened only with trusted_source=True."
-        ) from error
-    if isinstance(found, torch.nn.Module):
-        return found.eval()
-    found = next((found[key] for key in WEIGHTS if isinstance(found, Mapping) and key in found), found)
-    if not isinstance(found, Mapping) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise BadInputError(f"{source.location} holds no state_dict (names to tensors)")
-    network = _network_of(torch, source)
-    try:
-        network.load_state_dict(found)
-    except RuntimeError as error:
-        raise BadInputError(f"{source.location} does not fit the network of {source.factory}: {error}") from error
-    return network.eval()
-
-
-def _network_of(torch: Any, source: SourceModel) -> Any:
-    if not source.factory or source.factory.count(":") != 1:
-        raise BadInputError(
-            f"{source.location} holds weights alone: name the function that gives the empty network with "
-            f"factory='package.module:function', got {source.factory!r}"
-        )
-    module, function = source.factory.split(":")
-    try:
-        network = getattr(import_module(module), function)()
-    except Exception as error:  # the user's own code
-        raise BadInputError(f"factory {source.factory}: {type(error).__name__}: {error}") from error
-    if not isinstance(network, torch.nn.Module):
-        raise BadInputError(f"factory {source.factory} gave a {type(network).__name__}, not a torch.nn.Module")
-    return network
-
-
-def _opened(torch: Any, source: SourceModel, kind: str) -> tuple[Any, dict[str, tuple[Any, Shape]]]:
-    try:
-        if kind == "script":
-            return torch.jit.load(str(source.path), map_location="cpu").eval(), _given_inputs(torch, source)
-        program = torch.export.load(str(source.path))
-    except Exception as error:
-        raise BadInputError(f"{source.location} is not {KINDS[kind]} that opens: {_readable(error)}") from error
-    placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
-    inputs: dict[str, tuple[Any, Shape]] = {}
-    for name in program.graph_signature.user_inputs:
-        value = placeholders.get(name)
-        if not isinstance(value, torch.Tensor):
-            raise BadInputError(f"{source.location}: its input {name} is no tensor")
-        if value.ndim and isinstance(value.shape[0], int):
-            raise BadInputError(
-                f"{source.location}: the program was exported with the fixed batch size {value.shape[0]}; export it "
-                "with dynamic_shapes that leave the first axis open"
-            )
-        named = source.inputs.get(name, {}).get("shape", ())
-        axes = [axis if isinstance(axis, int) else _axis(named, name, index) for index, axis in enumerate(value.shape)]
-        inputs[name] = (value.dtype, axes)
-    return program.module(), inputs
-
-
-def _axis(named: Sequence[Any], name: str, index: int) -> str:
-    given = named[index] if index < len(named) else None
-    return "batch" if index == 0 else given if isinstance(given, str) else f"{name}_{index}"
-
-
-def _given_inputs(torch: Any, source: SourceModel) -> dict[str, tuple[Any, Shape]]:
-    found: dict[str, tuple[Any, Shape]] = {}
-    for name, spec in source.inputs.items():
-        kind = getattr(torch, str(spec.get("type")), None)
-        shape = spec.get("shape")
-        if not isinstance(kind, torch.dtype) or not shape or not isinstance(shape[0], str):
-            raise BadInputError(
-                f"inputs: {name} needs a type that torch has and a shape with a named first axis, such as "
-                f'{{"type": "float", "shape": ["batch", 10]}}, got {dict(spec)}'
-            )
-        found[name] = (kind, list(shape))
-    return found
+    torch = import_torch()
+    return _flat(torch, source, *open_module(torch, source))
 
 
 def _flat(torch: Any, source: SourceModel, network: Any, inputs: dict[str, tuple[Any, Shape]]) -> _Network:
@@ -315,7 +192,7 @@ def _flat(torch: Any, source: SourceModel, network: Any, inputs: dict[str, tuple
             continue
         return _Network(module, inputs, list(named), examples, preprocessing)
     raise BadInputError(
-        f"{source.location} does not take {_described(inputs)}: {_readable(failure) if failure else ''}"
+        f"{source.location} does not take {_described(inputs)}: {readable(failure) if failure else ''}"
     ) from failure
 
 
@@ -407,8 +284,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
-
-
-def _readable(error: Exception) -> str:
-    lines = [re.sub(r"\x1b\[\d+m", "", line).strip() for line in str(error).splitlines()]
-    return f"{type(error).__name__}: {next(filter(None, lines), '')}"
