@@ -16,7 +16,7 @@ from demo.environment import DAG_ID, airflow_environment
 from tests.integration.conftest import draw_day
 from tests.integration.serving import Airflow, serving, wait_for
 
-pytestmark = [pytest.mark.spark, pytest.mark.scheduler, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.spark, pytest.mark.scheduler, pytest.mark.timeout(1800)]
 
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03")
 
@@ -53,7 +53,7 @@ def test_scheduled_backfilled_and_triggered_runs_each_publish_their_own_day(
 ) -> None:
     airflow.call("PATCH", f"/api/v2/dags/{DAG_ID}", is_paused=False)
     wait_for("the backfill", lambda: backfill(airflow, DAYS[0], DAYS[-1]), 60)
-    runs = wait_for("the scheduled run and three backfilled ones", lambda: finished(airflow, 4), 400)
+    runs = wait_for("the scheduled run and three backfilled ones", lambda: finished(airflow, 4), 800)
     assert {run["state"] for run in runs} == {"success"}, [(run["dag_run_id"], run["state"]) for run in runs]
     assert sorted(run["run_type"] for run in runs) == ["backfill"] * 3 + ["scheduled"]
     layout = OutputLayout(home / "predictions")
@@ -62,7 +62,7 @@ def test_scheduled_backfilled_and_triggered_runs_each_publish_their_own_day(
     with_date = airflow.call("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", logical_date="2026-01-04T00:00:00Z")
     without_date = airflow.call("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", logical_date=None)
     assert without_date["logical_date"] is None
-    runs = wait_for("two triggered runs", lambda: finished(airflow, 6), 300)
+    runs = wait_for("two triggered runs", lambda: finished(airflow, 6), 600)
     states = {run["dag_run_id"]: run["state"] for run in runs}
     assert states[with_date["dag_run_id"]] == states[without_date["dag_run_id"]] == "success"
 

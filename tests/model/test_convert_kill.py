@@ -132,7 +132,7 @@ def test_a_task_that_airflow_kills_in_the_middle_of_an_export_leaves_nothing(
     with ThreadPoolExecutor(1) as pool:
         task = pool.submit(operator.execute, task_context())  # type: ignore[arg-type]
         try:
-            wait_for(lambda: midway.exists() or task.done())
+            wait_for(lambda: midway.exists() or task.done(), 120)  # PyTorch takes seconds to import
             processes = psutil.Process().children(recursive=True)
             names = [process.name() for process in processes]
         finally:

@@ -26,17 +26,17 @@ NAME = "colours"
 
 
 def writer(store: ModelStore, own: str, stop: Path, moves: int) -> dict[str, Any]:
-    """Makes versions and promotes them; each third time rolls back."""
+    """Makes versions and promotes them; each third time rolls back, if what was before is still there."""
     aliases, made, refused = Aliases(store, NAME), [], 0
     while len(made) < moves:
         by = f"{own}-{len(made)}"
         try:
-            if len(made) % 3 == 2:
+            if (len(made) + refused) % 3 == 2:
                 made.append(aliases.rollback("production", by=by).move.by)
             else:
                 made.append(aliases.point("production", add_version(store, by), by=by).move.by)
         except (VersionLeavingError, BadInputError):
-            refused += 1  # the collection was faster than the name: nothing was moved
+            refused += 1  # the collection was faster than the name: nothing was moved, and another move is tried
     return {"made": made, "refused": refused}
 
 
@@ -81,14 +81,28 @@ def _checked(manifest: ModelManifest, what: str) -> ModelManifest:
     return replace(manifest, checks={**manifest.checks, what: True})
 
 
+_started: list[subprocess.Popen[bytes]] = []
+
+
 def start(root: str, role: str, own: str, file: Path, moves: int = 12) -> subprocess.Popen[bytes]:
     """One such process, which has this one's connections."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "tests.model.store.processes", root, role, own, str(file), str(moves)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=Path(__file__).parents[2],
     )
+    _started.append(process)
+    return process
+
+
+def end_all() -> None:
+    """End those that a test which failed has left at work."""
+    while _started:
+        process = _started.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def ended(process: subprocess.Popen) -> dict[str, Any]:
