@@ -42,6 +42,21 @@ class StageError(OnnxProviderError):
     """A child process that did a heavy stage ended without a result: killed, out of memory, timed out."""
 
 
+class StageTimeoutError(StageError):
+    """A stage was ended because it took longer than it may."""
+
+
+class StageSignalError(StageError):
+    """A signal ended a stage.
+
+    :param name: of the signal, such as ``SIGSEGV``
+    """
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
+
+
 class SparkJobError(OnnxProviderError):
     """The Spark job ended without the proof of success, its run manifest."""
 

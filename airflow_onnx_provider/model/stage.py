@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from airflow_onnx_provider import exceptions
 from airflow_onnx_provider.bundle import write_bundle
-from airflow_onnx_provider.exceptions import OnnxProviderError, StageError
+from airflow_onnx_provider.exceptions import OnnxProviderError, StageError, StageSignalError, StageTimeoutError
 from airflow_onnx_provider.model.scratch import lifelines, scratch_folder
 
 STAGES = {
@@ -77,9 +77,10 @@ class Stage:
             status = self._run_child(name, {"memory_mb": memory_mb, **settings}, result)
             if not result.exists():
                 limit = f" Its limit is {memory_mb} MiB of memory." if memory_mb else ""
-                raise StageError(
+                ending = (
                     f"the {name} stage {_ending(status)} before it gave a result; the lines above are its own.{limit}"
                 )
+                raise StageError(ending) if status >= 0 else StageSignalError(ending, signal.Signals(-status).name)
             outcome = json.loads(result.read_text())
         if "error" in outcome:
             error: type[OnnxProviderError] = getattr(exceptions, outcome["class"], StageError)
@@ -125,7 +126,7 @@ class Stage:
             self.kill()
             self._process = None
         if timed_out:
-            raise StageError(
+            raise StageTimeoutError(
                 f"the {name} stage was killed after {self.timeout:.0f} s; raise its timeout if it needs more"
             )
         return status

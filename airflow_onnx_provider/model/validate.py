@@ -9,7 +9,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from airflow_onnx_provider.exceptions import BadInputError, StageError, ValidationError
+from airflow_onnx_provider.exceptions import (
+    BadInputError,
+    StageError,
+    StageSignalError,
+    StageTimeoutError,
+    ValidationError,
+)
 from airflow_onnx_provider.model.evidence.parity import ParityLimits, Tensors, require_parity
 from airflow_onnx_provider.model.evidence.samples import digest_of_path, load_samples
 from airflow_onnx_provider.model.gates import answers as gate
@@ -32,8 +38,7 @@ log = logging.getLogger(__name__)
 GOLDEN_TOLERANCE = 1e-4
 """For fp32 graphs: CPUs and thread counts change sums in the last digits only."""
 
-_TIMED_OUT = re.compile(r"was killed after")
-_CRASHED = re.compile(r"was killed by SIG(SEGV|FPE|ABRT|BUS|ILL|TRAP|SYS)")
+_CRASHES = frozenset({"SIGSEGV", "SIGFPE", "SIGABRT", "SIGBUS", "SIGILL", "SIGTRAP", "SIGSYS"})
 _NO_MEMORY = re.compile(r"bad_alloc|bad allocation|[Ff]ailed to allocate memory|MemoryError|Unable to allocate")
 
 
@@ -201,14 +206,14 @@ def _refused(
     again.
     """
     model = f"{manifest.name} {manifest.version}"
-    if _TIMED_OUT.search(str(error)):
+    if isinstance(error, StageTimeoutError):
         return ValidationError(
             f"{model} is refused: it did not load and run within stage_timeout={timeout:g} s and was killed. A graph "
             "may loop for ever; if this one is only slow, raise stage_timeout or give a smaller batch"
         )
-    if crash := _CRASHED.search(str(error)):
+    if isinstance(error, StageSignalError) and error.name in _CRASHES:
         return ValidationError(
-            f"{model} is refused: it ended the process that ran it by SIG{crash[1]} (memory_mb={memory_mb}, "
+            f"{model} is refused: it ended the process that ran it by {error.name} (memory_mb={memory_mb}, "
             f"stage_timeout={timeout:g} s). No worker of a cluster would survive it; the task's log has its last lines"
         )
     return StageError(f"{model} was not validated (memory_mb={memory_mb}, stage_timeout={timeout:g} s): {error}")

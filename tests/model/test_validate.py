@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from airflow_onnx_provider.exceptions import BadInputError, DigestMismatchError, StageError, ValidationError
+from airflow_onnx_provider.exceptions import (
+    BadInputError,
+    DigestMismatchError,
+    StageError,
+    StageSignalError,
+    StageTimeoutError,
+    ValidationError,
+)
 from airflow_onnx_provider.model.evidence.parity import ParityLimits
 from airflow_onnx_provider.model.evidence.samples import digest_of_path
 from airflow_onnx_provider.model.gates import reference as reference_gate
@@ -312,29 +319,25 @@ def test_a_source_that_changed_since_is_refused(tmp_path: Path) -> None:
 class Ending(ThisProcess):
     """The model's process ends without a result."""
 
-    how = ""
+    how: StageError
 
     def run(self, name: str, settings: Mapping[str, Any], memory_mb: int | None = None) -> dict[str, Any]:
         if name == "validate":
-            raise StageError(f"the validate stage {self.how}")
+            raise self.how
         return super().run(name, settings, memory_mb)
 
 
 @pytest.mark.parametrize(
     ("how", "error", "message"),
     [
-        (
-            "was killed after 900 s; raise its timeout",
-            ValidationError,
-            "did not load and run within stage_timeout=900 s",
-        ),
-        ("was killed by SIGSEGV before it gave a result", ValidationError, r"ended the process that ran it by SIGSEGV"),
-        ("was killed by SIGKILL (out of memory?) before", StageError, r"was not validated \(memory_mb=8192.*SIGKILL"),
+        (StageTimeoutError("too long"), ValidationError, "did not load and run within stage_timeout=900 s"),
+        (StageSignalError("gone", "SIGSEGV"), ValidationError, "ended the process that ran it by SIGSEGV"),
+        (StageSignalError("by SIGKILL", "SIGKILL"), StageError, r"was not validated \(memory_mb=8192.*SIGKILL"),
     ],
     ids=["time", "crash", "killed from outside"],
 )
 def test_how_a_models_process_ended_decides_whether_to_try_again(
-    how: str, error: type[Exception], message: str, tmp_path: Path
+    how: StageError, error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     """Only a kill from outside, by the machine or a person, says nothing about the model."""
     store, address = stored(tmp_path, FEATURES)
