@@ -129,11 +129,12 @@ def test_a_task_that_airflow_kills_in_the_middle_of_an_export_leaves_nothing(
         inputs={"x": {"type": "float", "shape": ["batch", 4]}},
     )
 
+    others = {process.pid for process in psutil.Process().children(recursive=True)}  # of earlier tests, such as a JVM
     with ThreadPoolExecutor(1) as pool:
         task = pool.submit(operator.execute, task_context())  # type: ignore[arg-type]
         try:
             wait_for(lambda: midway.exists() or task.done(), 120)  # PyTorch takes seconds to import
-            processes = psutil.Process().children(recursive=True)
+            processes = [one for one in psutil.Process().children(recursive=True) if one.pid not in others]
             names = [process.name() for process in processes]
         finally:
             operator.on_kill()
