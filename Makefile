@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH := .bench/venv
-EXTRAS := cpu,tensorflow,torch,sklearn,boosting,optimize,mlflow,s3,report,spark
+EXTRAS := cpu,tensorflow,torch,sklearn,boosting,optimize,mlflow,s3,report,prometheus,openlineage,spark
 # Where pip is told of a torch without CUDA, uv is told too: PyPI's own for Linux is several GB.
 ifdef PIP_FIND_LINKS
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)

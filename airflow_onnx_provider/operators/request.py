@@ -133,6 +133,7 @@ class InferenceRequest:
                 "name": self.manifest.name,
                 "version": self.manifest.version,
                 "digest": self.manifest.digest,
+                "size_bytes": sum((self.folder / name).stat().st_size for name in self.manifest.files),
             },
             plan=self.plan.to_dict(),
             profile=self.profile.to_dict(),

@@ -78,6 +78,11 @@ def combine(metrics: Iterable[TaskMetrics]) -> TaskMetrics:
     return total
 
 
+def latency_bounds(latency: Mapping[int, int]) -> list[tuple[float, int]]:
+    """Pairs of a bucket's upper bound in seconds and its batches, sorted."""
+    return [(round(10 ** (bucket / BUCKETS_PER_DECADE), 9), latency[bucket]) for bucket in sorted(latency)]
+
+
 def latency_percentiles(latency: Mapping[int, int], percentiles: Iterable[int] = (50, 90, 99)) -> dict[str, float]:
     """Upper bucket bounds in milliseconds under which the given share of batches lies, as ``{"p50": …}``.
 

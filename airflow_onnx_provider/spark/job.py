@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from airflow_onnx_provider.exceptions import BadInputError, OnnxProviderError, SparkJobError, from_traceback
 from airflow_onnx_provider.runtime.answers import Answers
 from airflow_onnx_provider.runtime.manifest import ModelManifest, require_scorable
-from airflow_onnx_provider.runtime.metrics import latency_percentiles
+from airflow_onnx_provider.runtime.metrics import latency_bounds, latency_percentiles
 from airflow_onnx_provider.runtime.task import ScoringTask
 from airflow_onnx_provider.spark.carried import gather, scoring_of
 from airflow_onnx_provider.spark.layout import OutputLayout
@@ -87,7 +88,7 @@ def run(settings: JobSettings, layout: OutputLayout) -> RunManifest:
     from pyspark.sql import SparkSession
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    started = time.perf_counter()
+    started, started_at = time.perf_counter(), _now()
     replaces = base_run(layout, settings.partition)
     layout.run_manifest(settings.run).unlink(missing_ok=True)  # a run with a manifest counts as ended
     listing = settings.where.list_partition(Path(settings.input_path), settings.partition)
@@ -130,7 +131,7 @@ def run(settings: JobSettings, layout: OutputLayout) -> RunManifest:
             score_shares(spark, settings, task, shares, listing.columns).write.parquet(str(staging / "outcomes"))
         scoring_seconds = time.perf_counter() - before
         outcomes = spark.read.schema(from_arrow_schema(task.schema)).parquet(str(staging / "outcomes"))
-        total, tasks = gather_metrics(outcomes, shares)
+        total, tasks, slowest = gather_metrics(outcomes, shares)
         predictions = stage_predictions(outcomes, settings, answers, staging / "predictions")
         quarantine = stage_quarantine(outcomes, staging / "quarantine")
         books = count(outcomes, predictions, quarantine)
@@ -170,10 +171,23 @@ def run(settings: JobSettings, layout: OutputLayout) -> RunManifest:
             tasks=tasks,
             scoring=scoring_of(settings),
             replaces=replaces,
+            source={"folder": str(listing.folder), **settings.source, "newest": _iso(listing.newest)},
+            latency_buckets=tuple(latency_bounds(total.latency)),
+            slowest=slowest,
+            started=started_at,
+            finished=_now(),
             **books,
         )
     finally:
         spark.stop()
+
+
+def _now() -> str:
+    return _iso(time.time())
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
 
 
 def _in_our_words(said: str) -> OnnxProviderError | None:

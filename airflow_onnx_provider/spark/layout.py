@@ -49,6 +49,12 @@ class OutputLayout:
     def run_manifest(self, run: str) -> Path:
         return self.root / "_runs" / f"{run}.json"
 
+    def checks(self, run: str) -> Path:
+        return self.root / "_checks" / f"{run}.json"
+
+    def report(self, run: str) -> Path:
+        return self.root / "_reports" / f"{run}.html"
+
     def history(self, partition: str, run: str) -> Path:
         return self.root / "_history" / f"ds={partition}" / run
 

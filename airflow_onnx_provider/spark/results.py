@@ -18,9 +18,14 @@ from airflow_onnx_provider.spark.run_manifest import SCORE_BINS
 from airflow_onnx_provider.spark.settings import JobSettings
 from airflow_onnx_provider.spark.shares import Share
 
+SLOWEST = 20
+"""Of so many tasks the manifest tells what each of them did."""
 
-def gather_metrics(outcomes: Any, shares: Sequence[Share]) -> tuple[TaskMetrics, dict[str, Any]]:
-    """What all tasks measured together, and how even they were."""
+
+def gather_metrics(
+    outcomes: Any, shares: Sequence[Share]
+) -> tuple[TaskMetrics, dict[str, Any], tuple[dict[str, Any], ...]]:
+    """What all tasks measured together, how even they were, and the slowest of them."""
     told = [metrics_of(row.metrics) for row in outcomes.where(outcomes.outcome == METRICS).select(METRICS).collect()]
     seconds: defaultdict[int, float] = defaultdict(float)
     for number, metrics in told:
@@ -31,7 +36,20 @@ def gather_metrics(outcomes: Any, shares: Sequence[Share]) -> tuple[TaskMetrics,
         "bytes": _middle_and_most([share.bytes for share in shares]),
         "seconds": _middle_and_most([round(value, 3) for value in seconds.values()]),
     }
-    return combine(metrics for _, metrics in told), even
+    slowest = sorted(seconds, key=lambda number: -seconds[number])[:SLOWEST]
+    return (
+        combine(metrics for _, metrics in told),
+        even,
+        tuple(
+            {
+                "task": number,
+                "rows": shares[number].rows,
+                "bytes": shares[number].bytes,
+                "seconds": round(seconds[number], 3),
+            }
+            for number in slowest
+        ),
+    )
 
 
 def _middle_and_most(values: Iterable[float]) -> dict[str, float]:

@@ -15,7 +15,20 @@ from airflow_onnx_provider.runtime.manifest import write_json
 FORMAT = 1
 SCORE_BINS = 20
 
-ADDED = frozenset({"carried", "tasks", "scoring", "replaces"})
+ADDED = frozenset(
+    {
+        "carried",
+        "tasks",
+        "scoring",
+        "replaces",
+        "source",
+        "latency_buckets",
+        "slowest",
+        "started",
+        "finished",
+        "replays",
+    }
+)
 """Fields that the first manifests did not have; those stay readable."""
 
 
@@ -51,6 +64,15 @@ class RunManifest:
     :param tasks: ``count`` of Spark tasks, and ``median`` and ``largest`` of their ``rows``, ``bytes`` and ``seconds``
     :param scoring: what decides a row's answers beside its content and the model: provider, decoder, top_k, raw
     :param replaces: the run that was published when this one began, or None
+    :param source: where the rows came from: ``folder`` of the day, ``key``, ``input`` and ``root`` as the job was told,
+        and ``newest``, the latest change of an input file (ISO 8601, UTC)
+    :param latency_buckets: pairs of an upper bound in seconds and the batches whose ``session.run`` took at most that
+        and more than the bound before, sorted
+    :param slowest: the Spark tasks that took longest, the slowest first: number as ``task``, ``rows``, ``bytes``,
+        ``seconds``
+    :param started: when the driver began (ISO 8601, UTC), empty in old manifests
+    :param finished: when the books were counted, likewise
+    :param replays: the published run whose quarantine this one scored again, or None
     """
 
     run: str
@@ -79,6 +101,12 @@ class RunManifest:
     tasks: Mapping[str, Any] = field(default_factory=dict)
     scoring: Mapping[str, Any] = field(default_factory=dict)
     replaces: str | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+    latency_buckets: tuple[tuple[float, int], ...] = ()
+    slowest: tuple[Mapping[str, Any], ...] = ()
+    started: str = ""
+    finished: str = ""
+    replays: str | None = None
 
     @property
     def quarantined_rows(self) -> int:

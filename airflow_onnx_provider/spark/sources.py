@@ -51,7 +51,7 @@ class Source:
         """
         files = _files_of(catalog, partition)
         if self.key is None or self.input is None:
-            return FileListing(files.folder, tuple(files.sizes), tuple(files.sizes.values()))
+            return FileListing(files.folder, tuple(files.sizes), tuple(files.sizes.values()), files.newest)
         return _rows_of(files, self.key, self.input, self.root)
 
 
@@ -62,11 +62,13 @@ class FileListing:
     :param folder: the partition's folder
     :param keys: paths relative to ``folder``, sorted; they identify a row
     :param sizes: of the files in bytes
+    :param newest: the latest change of a file, in seconds since the epoch
     """
 
     folder: Path
     keys: tuple[str, ...]
     sizes: tuple[int, ...]
+    newest: float = 0.0
 
     key_type = "string"
     from_bytes = False
@@ -138,6 +140,7 @@ class RowListing:
     :param key_type: Arrow type of the key, by its name
     :param from_bytes: whether ``input`` holds the pictures themselves
     :param root: below which addresses must lie
+    :param newest: the latest change of a file, in seconds since the epoch
     """
 
     folder: Path
@@ -147,6 +150,7 @@ class RowListing:
     key_type: str
     from_bytes: bool
     root: str | None
+    newest: float = 0.0
 
     @property
     def rows(self) -> int:
@@ -189,10 +193,11 @@ class RowListing:
 
 @dataclass(frozen=True)
 class _Files:
-    """The files of one partition: path relative to its folder, sorted, to size."""
+    """The files of one partition: path relative to its folder, sorted, to size; and the latest change of one."""
 
     folder: Path
     sizes: dict[str, int]
+    newest: float
 
 
 def _files_of(catalog: Path, partition: str) -> _Files:
@@ -205,17 +210,18 @@ def _files_of(catalog: Path, partition: str) -> _Files:
             f"the catalogue {catalog} has no ds={partition}; it has "
             + (f"{len(days)} partitions from {days[0]} to {days[-1]}" if days else "no partition at all")
         )
-    sizes = {}
-    for path, length in _walk(folder):
+    sizes, newest = {}, 0.0
+    for path, length, changed in _walk(folder):
         key = os.path.relpath(path, folder)
         try:
             key.encode()
         except UnicodeEncodeError as error:
             raise BadInputError(f"a file name below {folder} is not valid UTF-8: {key!r}; rename it") from error
         sizes[key] = length
+        newest = max(newest, changed)
     if not sizes:
         raise BadInputError(f"{folder} is empty: there is nothing to predict")
-    return _Files(folder, dict(sorted(sizes.items())))
+    return _Files(folder, dict(sorted(sizes.items())), newest)
 
 
 def _rows_of(files: _Files, key: str, column: str, root: str | None) -> RowListing:
@@ -249,11 +255,11 @@ def _rows_of(files: _Files, key: str, column: str, root: str | None) -> RowListi
             f"{column} holds addresses: say with root below which folder or URL they must lie, so that no row can "
             "make a worker read anything else"
         )
-    return RowListing(files.folder, groups, key, column, str(key_type), pa.types.is_binary(kind), root)
+    return RowListing(files.folder, groups, key, column, str(key_type), pa.types.is_binary(kind), root, files.newest)
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, int]]:
-    """Files below ``folder`` with their sizes; what goes away meanwhile is passed over."""
+def _walk(folder: Path) -> Iterator[tuple[str, int, float]]:
+    """Files below ``folder`` with their sizes and times of change; what goes away meanwhile is passed over."""
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith((".", "_")):
@@ -262,9 +268,10 @@ def _walk(folder: Path) -> Iterator[tuple[str, int]]:
                 yield from _walk(Path(entry.path))
             elif entry.is_file():
                 with suppress(FileNotFoundError):
-                    yield entry.path, entry.stat().st_size
+                    status = entry.stat()
+                    yield entry.path, status.st_size, status.st_mtime
             elif entry.is_symlink():
-                yield entry.path, 0  # a link to nothing or to a folder is a row too: it leaves as unreadable
+                yield entry.path, 0, 0.0  # a link to nothing or to a folder is a row too: it leaves as unreadable
             # Pipes, sockets and devices are no input: who opens a pipe waits for its writer, perhaps for ever.
 
 
@@ -292,7 +299,7 @@ def readiness(folder: Path, marker: str | None, stable_seconds: float, now: floa
     if marker is not None:
         there = (folder / marker).exists()
         return Readiness(there, f"{folder / marker} is {'there' if there else 'not there yet'}")
-    files = [Path(path) for path, _ in _walk(folder)]
+    files = [Path(path) for path, _, _ in _walk(folder)]
     # A file that is moved in with its old date shows in the date of its folder alone.
     folders = {folder, *(parent for file in files for parent in file.parents if parent.is_relative_to(folder))}
     count, quiet = len(files), now - max(map(_last_change, [*files, *folders]))
