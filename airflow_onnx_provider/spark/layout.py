@@ -58,12 +58,23 @@ class OutputLayout:
     def history(self, partition: str, run: str) -> Path:
         return self.root / "_history" / f"ds={partition}" / run
 
+    def history_log(self, partition: str) -> Path:
+        return self.root / "_history" / "log" / f"ds={partition}.jsonl"
+
+    def discarded(self, partition: str, run: str) -> Path:
+        """Where a version of the history goes on its way out."""
+        return self.root / "_history" / "discarded" / f"ds={partition}" / run
+
     def journal(self, partition: str) -> Path:
         return self.root / "_publish" / f"ds={partition}.json"
 
     def published_partitions(self) -> list[str]:
         """All published partitions in sorted order."""
         return sorted(path.name.removeprefix("ds=") for path in self.root.glob("ds=*") if (path / RUN_FILE).is_file())
+
+    def partitions_with_history(self) -> list[str]:
+        """All partitions of which a version was replaced, in sorted order."""
+        return sorted(path.name.removeprefix("ds=") for path in (self.root / "_history").glob("ds=*"))
 
 
 def new_run_name(label: str) -> str:

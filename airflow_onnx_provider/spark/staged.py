@@ -19,7 +19,7 @@ def count_rows(layout: OutputLayout, partition: str, run: str) -> tuple[int, int
     if published_run(layout, partition) == run:
         # A publish that died in between has left the quarantine in staging, and maybe the old rows beside it.
         quarantine = staged / "quarantine"
-        return _rows(layout.published(partition)), _rows(
+        return rows_in(layout.published(partition)), rows_in(
             quarantine if quarantine.is_dir() else layout.quarantine(partition)
         )
     if not (staged / "predictions").is_dir():
@@ -27,10 +27,11 @@ def count_rows(layout: OutputLayout, partition: str, run: str) -> tuple[int, int
         raise PublishError(
             f"the rows of run {run} are neither staged nor published below {layout.root}; run inference again"
         )
-    return _rows(staged / "predictions"), _rows(staged / "quarantine")
+    return rows_in(staged / "predictions"), rows_in(staged / "quarantine")
 
 
-def _rows(folder: Path) -> int:
+def rows_in(folder: Path) -> int:
+    """Rows of the Parquet files in a folder, as their footers say."""
     import pyarrow.parquet as pq  # here, because the operators need this module while DAG files are parsed
 
     return sum(pq.read_metadata(file).num_rows for file in folder.glob("*.parquet"))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_onnx_provider.spark.layout import OutputLayout
-from airflow_onnx_provider.spark.publish import base_run
+from airflow_onnx_provider.spark.publish import base_run, publish
 from airflow_onnx_provider.spark.run_manifest import RunManifest
 
 
@@ -51,6 +51,13 @@ def stage(layout: OutputLayout, run: str, partition: str = "2026-01-01") -> None
         (staging / folder / "_SUCCESS").touch()
     manifest = a_manifest(run, layout, partition=partition, replaces=base_run(layout, partition))
     manifest.write(layout.run_manifest(run))
+
+
+def stage_and_publish(layout: OutputLayout, *runs: str, partition: str = "2026-01-01") -> None:
+    """Publish these runs one after the other."""
+    for run in runs:
+        stage(layout, run, partition)
+        publish(layout, partition, run)
 
 
 def run_in(folder: Path) -> str | None:

@@ -18,6 +18,8 @@ def test_where_things_lie() -> None:
     assert str(LAYOUT.staging("run-1")) == "/out/_staging/run-1"
     assert str(LAYOUT.run_manifest("run-1")) == "/out/_runs/run-1.json"
     assert str(LAYOUT.history("2026-01-01", "run-1")) == "/out/_history/ds=2026-01-01/run-1"
+    assert str(LAYOUT.history_log("2026-01-01")) == "/out/_history/log/ds=2026-01-01.jsonl"
+    assert str(LAYOUT.discarded("2026-01-01", "run-1")) == "/out/_history/discarded/ds=2026-01-01/run-1"
     assert str(LAYOUT.journal("2026-01-01")) == "/out/_publish/ds=2026-01-01.json"
 
 
@@ -27,6 +29,8 @@ def test_readers_of_the_folder_skip_all_but_the_published_rows() -> None:
         LAYOUT.staging("r"),
         LAYOUT.run_manifest("r"),
         LAYOUT.history("d", "r"),
+        LAYOUT.history_log("d"),
+        LAYOUT.discarded("d", "r"),
         LAYOUT.journal("d"),
     ]
 

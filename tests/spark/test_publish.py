@@ -3,8 +3,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -18,17 +16,16 @@ from hypothesis import strategies as st
 from airflow_onnx_provider.exceptions import BadInputError, PublishConflictError, PublishError
 from airflow_onnx_provider.runtime.manifest import write_json
 from airflow_onnx_provider.spark import publish as publishing
+from airflow_onnx_provider.spark import swap as swapping
 from airflow_onnx_provider.spark.layout import OutputLayout
 from airflow_onnx_provider.spark.publish import Published, base_run, publish, published_run
 from airflow_onnx_provider.spark.run_manifest import write_failure
 from tests.spark import staging
+from tests.spark.crashes import killed_at
 from tests.spark.staging import run_in, tree
 
 DAY = "2026-01-01"
 MANY = 1000
-
-CHANGES = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir"}
-"""Audit events of Python before a step that changes the disk; opening counts if it is for writing."""
 
 
 def stage(layout: OutputLayout, run: str, partition: str = DAY, **told: Any) -> None:
@@ -42,78 +39,9 @@ def tell(layout: OutputLayout, run: str, **told: Any) -> None:
     write_json(manifest, {**json.loads(manifest.read_bytes()), **told})
 
 
-def in_child(work: Callable[[], int]) -> int:
-    """Do ``work`` in a forked process; its result, or minus the signal that ended it."""
-    if not (child := os.fork()):
-        try:
-            os._exit(work())
-        finally:
-            os._exit(99)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def die_at(step: int, below: Path) -> None:
-    """Let this process change the disk below a folder ``step`` times and be killed by SIGKILL before the next one.
-
-    A file that is opened for writing can be cut off before it exists and again while it is still empty. ``renameat2``
-    raises no audit event, so the exchange is wrapped.
-    """
-    left = step
-
-    def count() -> None:
-        nonlocal left
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
-
-    def audit(event: str, args: tuple[Any, ...]) -> None:
-        if event not in CHANGES:
-            return
-        path, *rest = args
-        if isinstance(path, str | Path) and Path(path).is_absolute() and not Path(path).is_relative_to(below):
-            return
-        if event == "open":
-            flags = rest[1]
-            if not isinstance(path, str | Path) or not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-                return
-            count()
-            if not left and not flags & os.O_EXCL:
-                os.close(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY))
-        count()
-
-    real = publishing._exchange
-
-    def exchange(one: Path, other: Path) -> bool:
-        count()
-        return real(one, other)
-
-    publishing._exchange = exchange
-    sys.addaudithook(audit)
-
-
 def publish_and_crash(layout: OutputLayout, run: str, step: int) -> bool:
-    """Publish in a process that is killed after ``step`` changes of the disk.
-
-    True if it was, False if it came to its end before.
-    """
-
-    def work() -> int:
-        die_at(step, layout.root)
-        try:
-            publish(layout, DAY, run)
-        except PublishConflictError:
-            return 4
-        except PublishError:
-            return 3
-        return 0
-
-    ended = in_child(work)
-    if ended == 4:
-        raise PublishConflictError(f"{run} in its own process")
-    if ended == 3:
-        raise PublishError(f"{run} in its own process")
-    assert ended in (0, -signal.SIGKILL)
-    return ended != 0
+    """Publish in a process that is killed after ``step`` changes of the disk; False if it came to its end before."""
+    return killed_at(step, layout.root, lambda: publish(layout, DAY, run))
 
 
 def steps_of_a_replacement(tmp_path: Path) -> int:
@@ -158,13 +86,13 @@ def can_exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if request.param == "exchange":
         require_exchange(tmp_path)
         return True
-    monkeypatch.setattr(publishing, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(swapping, "_exchange", lambda one, other: False)
     return False
 
 
 def require_exchange(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=tmp_path) as one, tempfile.TemporaryDirectory(dir=tmp_path) as other:
-        if not publishing._exchange(Path(one), Path(other)):
+        if not swapping._exchange(Path(one), Path(other)):
             pytest.skip("this file system cannot exchange two folders")
 
 
@@ -438,7 +366,7 @@ def refuse_at(step: int, layout: OutputLayout, reason: int) -> bool:
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        for owner, name in ((Path, "rename"), (Path, "replace"), (Path, "mkdir"), (publishing, "_exchange")):
+        for owner, name in ((Path, "rename"), (Path, "replace"), (Path, "mkdir"), (swapping, "_exchange")):
             patch.setattr(owner, name, refusing(getattr(owner, name)))
         patch.setattr(publishing.shutil, "copyfile", refusing(publishing.shutil.copyfile))
         try:

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_onnx_provider.exceptions import PublishConflictError, PublishError
-from airflow_onnx_provider.spark import publish as publishing
+from airflow_onnx_provider.spark import swap
 from airflow_onnx_provider.spark.layout import OutputLayout
 from airflow_onnx_provider.spark.publish import publish
 from airflow_onnx_provider.spark.staged import count_rows
@@ -69,7 +69,7 @@ def test_rows_are_found_wherever_a_publishing_was_cut_off(
 ) -> None:
     """A check that is cleared after a publish task died must see the run's rows, not half of them or the old ones."""
     if not can_exchange:
-        monkeypatch.setattr(publishing, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(swap, "_exchange", lambda one, other: False)
     for step in range(steps_of_a_replacement(tmp_path)):
         layout = a_replacement(tmp_path / str(step))
         pq.write_table(pa.table({"key": ["d", "e"]}), layout.staging("run-2") / "predictions" / "part-1.parquet")
