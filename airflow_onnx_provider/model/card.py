@@ -21,6 +21,7 @@ from airflow_onnx_provider.model.cards.view import card_view
 from airflow_onnx_provider.model.store.address import Address
 from airflow_onnx_provider.model.store.storage import join, write
 from airflow_onnx_provider.model.store.versions import ModelStore
+from airflow_onnx_provider.pages.templates import templates
 from airflow_onnx_provider.runtime.manifest import ModelManifest
 
 HTML_NAME = "card.html"
@@ -142,17 +143,8 @@ def _size(path: Any) -> int | None:
 
 
 def _templates() -> Any:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-    except ImportError as error:
-        raise BadInputError(f"a model card needs jinja2 ({error}); install airflow-onnx-provider[report]") from error
-    environment = Environment(
-        loader=PackageLoader("airflow_onnx_provider.model", "cards"),
-        # Names and labels were written by others. The Markdown's filter escapes for HTML, too.
-        autoescape=select_autoescape(("html.jinja",)),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
+    environment = templates("airflow_onnx_provider.model", "cards", "a model card")
+    # The Markdown's filter escapes for HTML, too.
     environment.filters["md"] = _markdown_text
     return environment
 

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_onnx_provider.exceptions import BadInputError
 from airflow_onnx_provider.model.cards import words
 from airflow_onnx_provider.model.cards.measured import Variant
+from airflow_onnx_provider.pages.svg import CHOSEN, OTHER, drawing, inline, new_figure
 
-INK = "#010203"
-"""Stands for the text colour; the page replaces it by its own."""
-CHOSEN, OTHER = "#2f81c7", "#8a8f98"
-"""Both have a contrast of at least 3 to 1 on white and on near-black."""
-
+PAGE = "a model card"
 WIDTH, BAR, MARGIN = 3.6, 0.3, 0.42
 """Inches; an SVG inch is 72 pixels."""
-
-SETTINGS = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "model card",  # else ids are random, and the same manifest gives another page each time
-    "text.parse_math": False,  # a variant's name is no formula
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 10,
-    "text.color": INK,
-}
 
 
 @dataclass(frozen=True)
@@ -67,19 +51,10 @@ def charts(variants: Sequence[Variant]) -> list[tuple[str, str]]:
 
 
 def _chart(measure: Measure, variants: Sequence[Variant]) -> str:
-    try:
-        import matplotlib as mpl
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise BadInputError(
-            f"a model card needs matplotlib ({error}); install airflow-onnx-provider[report]"
-        ) from error
     values = [measure.value(variant) for variant in variants]
     largest = max((value for value in values if value is not None), default=0) or 1
-    with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(WIDTH, MARGIN + BAR * 2 * len(variants)))
-        FigureCanvasSVG(figure)
+    with drawing(PAGE, **{"svg.hashsalt": "model card"}):
+        figure = new_figure(WIDTH, MARGIN + BAR * 2 * len(variants), PAGE)
         axes = figure.add_axes((0.02, 0.0, 0.96, 1 - MARGIN / figure.get_figheight()))
         axes.set_axis_off()
         axes.set_xlim(0, 1)
@@ -87,7 +62,7 @@ def _chart(measure: Measure, variants: Sequence[Variant]) -> str:
         figure.text(0.02, 1 - 0.2 / figure.get_figheight(), measure.title, fontweight="bold", va="center")
         for place, (variant, value) in enumerate(zip(variants, values, strict=True)):
             _bar(axes, place, variant, (value or 0) / largest, measure.shown(value))
-        return _inline(figure)
+        return inline(figure)
 
 
 def _bar(axes: Any, place: int, variant: Variant, share: float, shown: str) -> None:
@@ -96,18 +71,3 @@ def _bar(axes: Any, place: int, variant: Variant, share: float, shown: str) -> N
     axes.text(0, place + 0.26, name, va="center", fontweight=weight)
     axes.text(1, place + 0.26, shown, va="center", ha="right", fontweight=weight)
     axes.barh(place + 0.68, max(0.0, share), height=0.28, color=CHOSEN if variant.goes_on else OTHER, clip_on=False)
-
-
-def _inline(figure: Any) -> str:
-    file = io.StringIO()
-    figure.savefig(
-        file, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-    )
-    svg = file.getvalue()
-    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)  # it would style the page
-    svg = re.sub(r' id="[^"]*"|font-family: [^;]*; ', "", svg)  # ids would meet those of the next chart
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)  # HTML knows the names
-    # The page says in words what the picture shows, so it is silent to those who listen.
-    return svg.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)

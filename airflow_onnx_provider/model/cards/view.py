@@ -18,26 +18,12 @@ from airflow_onnx_provider.model.cards.measured import (
     steps_of,
 )
 from airflow_onnx_provider.model.cards.verdict import Verdict, verdict_of
+from airflow_onnx_provider.pages.table import Table
 from airflow_onnx_provider.runtime.manifest import ModelManifest, TensorSpec
 
 SHOWN_LABELS = 20
 SHOWN_ROWS = 40
 """Rows of one table; a model with more inputs, or more measured speeds, says how many are left out."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: the first cell of each row names it.
-
-    :param strong: numbers of the rows to stand out
-    :param left_out: rows that are not shown
-    """
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    strong: tuple[int, ...] = ()
-    left_out: int = 0
 
 
 @dataclass(frozen=True)

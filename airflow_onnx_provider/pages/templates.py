@@ -1,0 +1,32 @@
+"""Templates of pages: what comes from data is only text, and what is not there is an error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_onnx_provider.exceptions import BadInputError
+
+
+def templates(package: str, folder: str, page: str) -> Any:
+    """A jinja2 environment for the templates in one folder of a package, and those that all pages share.
+
+    The shared ones are ``table.html.jinja``, a macro that lays out a :class:`~airflow_onnx_provider.pages.table.Table`,
+    and ``looks.css.jinja``, the colours and shapes. Names, labels and reasons were written by others: whatever goes
+    into a template whose name ends with ``html.jinja`` is escaped.
+
+    :param package: that has the templates
+    :param folder: in it
+    :param page: what is made, for the error
+    :raises BadInputError: if jinja2 is missing
+    """
+    try:
+        from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
+    except ImportError as error:
+        raise BadInputError(f"{page} needs jinja2 ({error}); install airflow-onnx-provider[report]") from error
+    own, shared = PackageLoader(package, folder), PackageLoader("airflow_onnx_provider", "pages")
+    return Environment(
+        loader=ChoiceLoader([own, shared]),
+        autoescape=select_autoescape(("html.jinja",)),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
