@@ -1,11 +1,13 @@
-"""Links on a task in the Airflow UI."""
+"""Links on a task in the Airflow UI, and the addresses of the plugin's pages that they lead to."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
 
 import attrs
 from airflow.sdk import BaseOperatorLink
+from airflow.sdk.configuration import conf
 from airflow.sdk.execution_time.xcom import XCom
 
 if TYPE_CHECKING:
@@ -14,6 +16,15 @@ if TYPE_CHECKING:
 
 SPARK_UI_KEY = "spark_ui"
 """XCom key under which the address of the Spark application is pushed as soon as it is known."""
+
+REPORT_KEY = "report_link"
+"""XCom key of the address of a run's report."""
+
+CARD_KEY = "card_link"
+"""XCom key of the address of a version's model card."""
+
+PLUGIN_PREFIX = "/onnx"
+"""Where the API server has the pages of :mod:`airflow_onnx_provider.plugin`."""
 
 
 @attrs.define()
@@ -35,8 +46,74 @@ class SparkUILink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002  # Airflow gives it
         """The pushed address, or nothing. Airflow calls this when the task has ended, and stores the answer again."""
-        address = XCom.get_value(ti_key=ti_key, key=SPARK_UI_KEY)
-        return address if isinstance(address, str) else ""
+        return _pushed(ti_key, SPARK_UI_KEY)
+
+
+@attrs.define()
+class ReportLink(BaseOperatorLink):
+    """The report of the run that the task wrote or is about, behind Airflow's login."""
+
+    @property
+    def name(self) -> str:
+        """Text of the button."""
+        return "Report"
+
+    @property
+    def xcom_key(self) -> str:
+        """The key that the operator pushes."""
+        return REPORT_KEY
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002  # Airflow gives it
+        """The pushed address, or nothing."""
+        return _pushed(ti_key, REPORT_KEY)
+
+
+@attrs.define()
+class ModelCardLink(BaseOperatorLink):
+    """The card of the model version that the task made or describes, behind Airflow's login."""
+
+    @property
+    def name(self) -> str:
+        """Text of the button."""
+        return "Model card"
+
+    @property
+    def xcom_key(self) -> str:
+        """The key that the operator pushes."""
+        return CARD_KEY
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002  # Airflow gives it
+        """The pushed address, or nothing."""
+        return _pushed(ti_key, CARD_KEY)
+
+
+def _pushed(ti_key: TaskInstanceKey, key: str) -> str:
+    address = XCom.get_value(ti_key=ti_key, key=key)
+    return address if isinstance(address, str) else ""
+
+
+def report_address(output_path: str, run: str) -> str:
+    """Where the API server shows a run's report, if the output folder is below one of its ``[onnx] output_roots``.
+
+    :param output_path: the output folder
+    :param run: the run's name
+    :return: a URL below ``[api] base_url``; where that is not set, a path on whatever host serves Airflow
+    """
+    return _page("report", output=output_path, run=run)
+
+
+def card_address(model: str) -> str:
+    """Where the API server shows a version's model card, if it knows the store.
+
+    :param model: the version's address
+    :return: as :func:`report_address`
+    """
+    return _page("card", model=model)
+
+
+def _page(page: str, **named: str) -> str:
+    base = (conf.get("api", "base_url", fallback="") or "").rstrip("/")
+    return f"{base}{PLUGIN_PREFIX}/{page}?{urlencode(named, safe='/', quote_via=quote)}"
 
 
 def application_address(

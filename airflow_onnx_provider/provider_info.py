@@ -109,8 +109,13 @@ def get_provider_info() -> dict[str, Any]:
                     f"{package}.operators.model_card",
                     f"{package}.operators.log_to_mlflow",
                     f"{package}.operators.spark_inference",
+                    f"{package}.operators.replay",
                     f"{package}.operators.check",
+                    f"{package}.operators.metrics",
+                    f"{package}.operators.report",
+                    f"{package}.operators.approval",
                     f"{package}.operators.publish",
+                    f"{package}.operators.partition_rollback",
                 ],
             }
         ],
@@ -140,7 +145,34 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [f"{package}.hooks.model_store", f"{package}.hooks.spark_cluster"],
             }
         ],
-        "extra-links": [f"{package}.links.SparkUILink"],
+        "config": {
+            "onnx": {
+                "description": "The ONNX pages of the API server.",
+                "options": {
+                    "output_roots": {
+                        "description": "Folders, with commas or line ends between them, below which the pages may read "
+                        "reports and verdicts.",
+                        "version_added": None,
+                        "type": "string",
+                        "example": "/data/predictions",
+                        "default": "",
+                    },
+                    "model_roots": {
+                        "description": "Model stores that the pages show beside those of the connections.",
+                        "version_added": None,
+                        "type": "string",
+                        "example": "/data/models",
+                        "default": "",
+                    },
+                },
+            }
+        },
+        "notifications": [f"{package}.notifiers.run.OnnxRunNotifier"],
+        "extra-links": [
+            f"{package}.links.SparkUILink",
+            f"{package}.links.ReportLink",
+            f"{package}.links.ModelCardLink",
+        ],
         "connection-types": [
             {
                 "connection-type": "onnx_model_store",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -32,13 +32,21 @@ def chromium() -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def page_of(browser: Any, size: str = "desk", theme: str = "light", **context: Any) -> Iterator[Any]:
+def page_of(
+    browser: Any,
+    size: str = "desk",
+    theme: str = "light",
+    *,
+    cookies: Sequence[Mapping[str, Any]] = (),
+    **context: Any,
+) -> Iterator[Any]:
     """A page in a context of its own. Whatever it complains of in the console fails the test.
 
     :param size: a key of :data:`SIZES`
     :param theme: ``light`` or ``dark``
     """
     held = browser.new_context(viewport=SIZES[size], color_scheme=theme, **context)
+    held.add_cookies(list(cookies))
     try:
         page = held.new_page()
         complaints: list[str] = []

@@ -1,4 +1,4 @@
-"""Links to a Spark application."""
+"""Buttons on a task, and where they lead."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from airflow_onnx_provider import links
-from airflow_onnx_provider.links import SPARK_UI_KEY, SparkUILink, application_address
+from airflow_onnx_provider.links import (
+    ModelCardLink,
+    ReportLink,
+    SparkUILink,
+    application_address,
+    card_address,
+    report_address,
+)
 
 APP, YARN_APP = "app-20260101000000-0001", "application_1767225600000_0001"
 DRIVER = "http://10.0.0.1:4040"
@@ -47,8 +54,12 @@ def test_the_address_that_lives_longest(application: str, driver_ui: str, known:
     assert application_address(application, driver_ui, **known) == expected
 
 
+LINKS = {SparkUILink: "spark_ui", ReportLink: "report_link", ModelCardLink: "card_link"}
+
+
+@pytest.mark.parametrize("kind", LINKS)
 @pytest.mark.parametrize(("pushed", "shown"), [(DRIVER, DRIVER), (None, "")])
-def test_the_link_shows_what_was_pushed(monkeypatch: pytest.MonkeyPatch, pushed: Any, shown: str) -> None:
+def test_the_link_shows_what_was_pushed(monkeypatch: pytest.MonkeyPatch, kind: Any, pushed: Any, shown: str) -> None:
     asked: list[dict[str, Any]] = []
 
     def get_value(**of: Any) -> Any:
@@ -58,11 +69,29 @@ def test_the_link_shows_what_was_pushed(monkeypatch: pytest.MonkeyPatch, pushed:
     monkeypatch.setattr(links, "XCom", SimpleNamespace(get_value=get_value))
     ti_key: Any = object()
 
-    assert SparkUILink().get_link(operator=None, ti_key=ti_key) == shown  # type: ignore[arg-type]
-    assert asked == [{"ti_key": ti_key, "key": SPARK_UI_KEY}]
+    assert kind().get_link(operator=None, ti_key=ti_key) == shown
+    assert asked == [{"ti_key": ti_key, "key": LINKS[kind]}]
 
 
-def test_airflow_finds_the_link_under_the_pushed_key() -> None:
+def test_airflow_finds_the_links_under_the_pushed_keys() -> None:
     """The UI reads the XCom of this key, so the link is there while the task still runs."""
-    link = SparkUILink()
-    assert (link.name, link.xcom_key) == ("Spark UI", "spark_ui")
+    assert [(kind().name, kind().xcom_key) for kind in (SparkUILink, ReportLink, ModelCardLink)] == [
+        ("Spark UI", "spark_ui"),
+        ("Report", "report_link"),
+        ("Model card", "card_link"),
+    ]
+
+
+@pytest.mark.parametrize("base", ["https://airflow.example.org/here", "https://airflow.example.org/here/"])
+def test_addresses_of_pages_follow_airflow(monkeypatch: pytest.MonkeyPatch, base: str) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", base)
+    assert report_address("/data/my output", "2026-01-01-x-0123abcd") == (
+        "https://airflow.example.org/here/onnx/report?output=/data/my%20output&run=2026-01-01-x-0123abcd"
+    )
+    assert card_address("s3://aws@models/m/0123456789ab") == (
+        "https://airflow.example.org/here/onnx/card?model=s3%3A//aws%40models/m/0123456789ab"
+    )
+
+
+def test_without_a_base_they_are_paths_of_the_host_that_shows_them() -> None:
+    assert report_address("/out", "r1") == "/onnx/report?output=/out&run=r1"

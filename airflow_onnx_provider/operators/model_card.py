@@ -9,6 +9,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_onnx_provider.failure import no_retry_for_bad_input
 from airflow_onnx_provider.hooks.model_store import open_version
+from airflow_onnx_provider.links import CARD_KEY, ModelCardLink, card_address
 from airflow_onnx_provider.operators.model import ModelReference, address_of
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class OnnxModelCardOperator(BaseOperator):
 
     They tell what it is, where it comes from, what was measured, and what to do with it. The page needs nothing else:
     no script, no network. The files are no part of the version; its digest stays, and a later card takes the place of
-    an earlier one. Needs the extra ``report``.
+    an earlier one. The task's button "Model card" opens the page. Needs the extra ``report``.
 
     Returns ``model``, ``name``, ``version``, ``digest``, ``card`` (address of the page) and ``markdown`` (the text,
     20 kB at most).
@@ -31,6 +32,7 @@ class OnnxModelCardOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("model",)
+    operator_extra_links = (ModelCardLink(),)
 
     def __init__(self, *, model: ModelReference, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -45,6 +47,8 @@ class OnnxModelCardOperator(BaseOperator):
             manifest = store.manifest(address)
             card = write_card(store, address)
         self.log.info("the card of %s %s is %s", manifest.name, manifest.version, card.html)
+        if (task := context.get("ti")) is not None:
+            task.xcom_push(CARD_KEY, card_address(address))
         return {
             "model": address,
             "name": manifest.name,

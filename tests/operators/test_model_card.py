@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_onnx_provider.hooks.model_store import store_of
+from airflow_onnx_provider.links import card_address
 from airflow_onnx_provider.model.store.aliases import Aliases
 from airflow_onnx_provider.operators.model_card import OnnxModelCardOperator
 from tests.conftest import make_colour_model
@@ -36,6 +38,16 @@ def test_a_second_card_takes_the_place_of_the_first(model: str, context: dict[st
 
     assert operator.execute(context) == operator.execute(context)
     assert "an older one" not in (Path(model) / "card.html").read_text()
+
+
+def test_the_task_links_to_the_page(model: str, context: dict[str, Any]) -> None:
+    pushed: dict[str, str] = {}
+    task = SimpleNamespace(xcom_push=pushed.__setitem__)
+
+    OnnxModelCardOperator(task_id="card", model=model).execute({**context, "ti": task})
+
+    assert pushed == {"card_link": card_address(model)}
+    assert [link.xcom_key for link in OnnxModelCardOperator.operator_extra_links] == ["card_link"]
 
 
 @pytest.mark.parametrize("model", ["/nowhere/colours/0123456789ab", "colours", {}])
