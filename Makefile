@@ -19,6 +19,7 @@ demo: $(READY) java  ## the whole daily job on real pictures, about five minutes
 	$(BIN)/python -m demo
 
 test: $(READY) java  ## all tests, real Spark and a real scheduler included
+	@sh tests/programs.sh
 	$(BIN)/python -m pytest -n 2
 
 test-faults: $(READY) java  ## what happens when things die: a real cluster, real kills, about ten minutes

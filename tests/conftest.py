@@ -36,7 +36,9 @@ def pytest_unconfigure() -> None:
 ROOMS = {
     "cluster": ("tests/cluster/", "tests/faults/", "tests/integration/test_scheduler.py"),
     "spark": (
+        "tests/docker/",
         "tests/integration/",
+        "tests/notifiers/",
         "tests/operators/",
         "tests/hooks/test_spark_submit.py",
         "tests/runtime/test_tensors.py",

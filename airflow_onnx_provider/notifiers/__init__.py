@@ -1,0 +1,1 @@
+"""Notifiers: a run in a few lines, for whatever sends messages."""
