@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from heapq import nlargest
 
 from airflow_onnx_provider.exceptions import BadInputError, SparkJobError
-from airflow_onnx_provider.quality.settings import CHECKS
+from airflow_onnx_provider.quality.checks.settings import CHECKS
 from airflow_onnx_provider.quality.verdict import CheckRecord
 from airflow_onnx_provider.spark.layout import OutputLayout
 from airflow_onnx_provider.spark.run_manifest import RunManifest

@@ -199,18 +199,13 @@ class _Run:
 
 
 def write_textfile(folder: Path, job: str, registry: CollectorRegistry) -> Path:
-    """Write ``<folder>/<job>.prom`` for node exporter's textfile collector, atomically.
+    """Write ``<folder>/<job>.prom`` for node exporter's textfile collector, atomically; the folder is made if need be.
 
-    :raises BadInputError: if there is no such folder
     :raises OSError: if it cannot be written
     """
     from prometheus_client import write_to_textfile
 
-    if not folder.is_dir():
-        raise BadInputError(
-            f"textfile_dir: there is no folder {folder}; make it, and give it to node exporter as "
-            "--collector.textfile.directory"
-        )
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{job}.prom"
     write_to_textfile(str(path), registry)
     return path

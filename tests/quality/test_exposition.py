@@ -153,9 +153,9 @@ def test_the_text_file_is_replaced_whole_and_readable_by_others(tmp_path: Path) 
     assert path.stat().st_mode & stat.S_IROTH
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="no folder .*/nowhere; make it, and give it to node exporter"):
-        write_textfile(tmp_path / "nowhere", "catalog", registry_of(manifest(), None, "catalog"))
+def test_the_folder_is_made(tmp_path: Path) -> None:
+    path = write_textfile(tmp_path / "new", "catalog", registry_of(manifest(), None, "catalog"))
+    assert path == tmp_path / "new" / "catalog.prom"
 
 
 @pytest.mark.parametrize("job", ["", "../up", "two words", "x" * 61])

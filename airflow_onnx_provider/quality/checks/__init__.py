@@ -1,0 +1,1 @@
+"""The checks themselves, what they look at, and what can be set."""
