@@ -42,12 +42,12 @@ class OnnxMetricsOperator(BaseOperator):
     Returns ``job``, ``run``, ``partition``, ``verdict`` (None if the run was not judged), ``stats`` (figures sent),
     ``textfile`` (path or None) and ``pushed`` (the gateway's address or None).
 
-    Fails without retry if the job's name, the folder or the connection will not do, or the extra is missing.
+    Fails without retry if the job's name or the connection will not do, or the extra is missing.
 
     :param predictions: an inference task's output, or the path of a run manifest. (templated)
     :param job: short name of the daily job, the same every day: the label ``onnx_job`` of all series, the gateway's
         ``job``, and the text file's name. (templated)
-    :param textfile_dir: folder that node exporter's textfile collector reads. (templated)
+    :param textfile_dir: folder that node exporter's textfile collector reads; it is made if need be. (templated)
     :param pushgateway_conn_id: connection of the type ``http`` to a push gateway: host, port, login and password, or
         a password alone as a bearer token. (templated)
     """

@@ -136,7 +136,6 @@ def test_a_failed_job_is_skipped_with_its_reason(layout: OutputLayout, context: 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"textfile_dir": "/nowhere"}, "there is no folder /nowhere"),
         ({"pushgateway_conn_id": "none_such"}, "connection 'none_such' does not exist"),
         ({"job": "two words"}, "cannot name the series"),
     ],
