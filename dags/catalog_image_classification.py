@@ -1,6 +1,6 @@
 """### Classify a day's product pictures
 
-`catalog → convert → validate → optimize → quantize → infer → check → publish → promote → card`
+`catalog → convert → validate → optimize → quantize → infer → check → report → approve → publish → promote → card`
 
 Each day's folder `ds=YYYY-MM-DD` of pictures becomes a partition of predictions, with every file accounted for: it is
 either predicted, or in quarantine with a reason. Readers see a day only after its checks have passed; a rerun replaces
@@ -14,13 +14,19 @@ the day and nothing else, and the rows that it replaces stay in `_history/`.
 | `optimize` | a simpler graph with the same answers | its result gives the reason |
 | `quantize` | 8 bits, if accurate enough and faster on this CPU | its result gives the reason |
 | `infer` | one pass over the day on Spark, into staging | the plan and the job's own lines are in the log |
-| `check` | books, quarantine, confidence, drift | the exception lists every failed check |
+| `check` | books, keys, quarantine, labels, confidence, drift, accuracy | the exception lists every failed check |
+| `report` | one page about the run, also when a check failed | linked on the task; is the extra `report` installed? |
+| `approve` | asks a person, if the Param says so and a check is in doubt | Browse → Required Actions |
 | `publish` | staging to `ds=…`, the old rows to `_history/` | safe to clear; if another run came first, clear `infer` |
+| `metrics` | the run's figures for Prometheus, whatever happened | is the extra `prometheus` installed? |
 | `promote` | the alias `production` names the model whose day was published | an alias names validated versions only |
 | `card` | the model's page, beside the model in its store | is the extra `report` installed? |
 
 **Which day?** The Param `partition`, if given; else the run's partition key or logical date; a run that is triggered
 without a date takes today (UTC).
+
+**Trusted?** The check compares the day with a baseline, and with its own labelled rows if it has any. Between a limit
+and its tolerance a check is in its *grey zone*: it passes, and *Ask a person* decides whether somebody looks first.
 
 **Plan only** prepares the model, logs how the job would run and for how long, and skips the rest. **Only what is new**
 carries answers over from the last published day for pictures that this model has scored.
@@ -38,18 +44,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import Asset, AssetAlias, Param, dag
 
-from airflow_onnx_provider import (
-    CatalogPartitionSensor,
-    OnnxConvertOperator,
-    OnnxModelCardOperator,
-    OnnxOptimizeOperator,
-    OnnxPredictionCheckOperator,
-    OnnxPromoteOperator,
-    OnnxPublishOperator,
-    OnnxQuantizeOperator,
-    OnnxSparkInferenceOperator,
-    OnnxValidateOperator,
-)
+from airflow_onnx_provider import TrainedModel, onnx_batch_inference
 
 HOME = os.environ.get("CATALOG_HOME", "/data")
 PREDICTIONS = Asset(name="catalog_predictions")
@@ -113,6 +108,14 @@ MODEL = "catalog_classifier"
             description="Folder with one folder ds=YYYY-MM-DD of pictures a day.",
             section="Input",
         ),
+        "day_labels": Param(
+            f"{HOME}/catalog/ds={{partition}}/_labels.csv",
+            type="string",
+            title="Labels of the day",
+            description="Table with the true labels of some of the day's rows; {partition} stands for the day. Empty: "
+            "none.",
+            section="Input",
+        ),
         "incremental": Param(
             False,
             type="boolean",
@@ -171,70 +174,77 @@ MODEL = "catalog_classifier"
             section="Limits",
         ),
         "max_drift": Param(
-            0.2,
+            0.25,
+            type="number",
+            minimum=0,
+            title="Largest drift",
+            description="Population stability index of the labels against the baseline: 0.1 is a small change, 0.25 a "
+            "large one. Up to half as much again is in doubt.",
+            section="Limits",
+        ),
+        "min_accuracy": Param(
+            0.8,
             type="number",
             minimum=0,
             maximum=1,
-            title="Largest drift",
-            description="Share of rows that may move to another label since the previous published day.",
+            title="Least accuracy",
+            description="On the day's labelled rows, if it has any.",
+            section="Limits",
+        ),
+        "baseline": Param(
+            "previous",
+            type="string",
+            pattern="^(previous|same_weekday|trailing:[0-9]+|pinned:.+)$",
+            examples=["previous", "same_weekday", "trailing:7"],
+            title="Baseline",
+            description="What the day is compared with: previous, same_weekday, trailing:7, or pinned:2026-01-31.",
+            section="Limits",
+        ),
+        "approval": Param(
+            "never",
+            type="string",
+            enum=["never", "grey", "always"],
+            title="Ask a person",
+            description="Before publishing: never, when a check is in its grey zone, or always.",
             section="Limits",
         ),
     },
 )
 def catalog_image_classification() -> None:
-    catalog = CatalogPartitionSensor(
-        task_id="catalog",
-        path="{{ params.catalog }}",
-        deferrable=True,
-        poke_interval=60,
-        timeout=timedelta(hours=6).total_seconds(),
-    )
-    convert = OnnxConvertOperator(
-        task_id="convert",
-        source="{{ params.model }}",
-        framework="tensorflow",
-        name=MODEL,
-        labels="{{ params.labels }}",
-    )
-    validate = OnnxValidateOperator(task_id="validate", model=convert.output, inputs="{{ params.calibration }}")
-    optimize = OnnxOptimizeOperator(task_id="optimize", model=validate.output, inputs="{{ params.calibration }}")
-    quantize = OnnxQuantizeOperator(
-        task_id="quantize",
-        model=optimize.output,
-        mode="{{ params.quantization }}",
-        calibration="{{ params.calibration }}",
-        labelled="{{ params.labelled }}",
-        max_accuracy_drop="{{ params.max_accuracy_drop }}",
-    )
-    infer = OnnxSparkInferenceOperator(
-        task_id="infer",
-        model=quantize.output,
+    onnx_batch_inference(
+        group_id="day",
+        prefix_group_id=False,  # there is one such group here, so its tasks can be called by their own names
+        model=TrainedModel(
+            source="{{ params.model }}",
+            framework="tensorflow",
+            name=MODEL,
+            labels="{{ params.labels }}",
+            calibration="{{ params.calibration }}",
+            labelled="{{ params.labelled }}",
+        ),
         input_path="{{ params.catalog }}",
         output_path="{{ params.output }}",
-        incremental="{{ params.incremental }}",
-        dry_run="{{ params.dry_run }}",
-    )
-    check = OnnxPredictionCheckOperator(
-        task_id="check",
-        predictions=infer.output,
         checks={
             "quarantine_rate": {"max": "{{ params.max_quarantine }}"},
             "mean_confidence": {"min": "{{ params.min_confidence }}"},
-            "label_drift": {"max": "{{ params.max_drift }}"},
+            "label_drift": {"max": "{{ params.max_drift }}", "tolerance": "{{ params.max_drift / 2 }}"},
+            "accuracy": {"min": "{{ params.min_accuracy }}"},
+        },
+        baseline="{{ params.baseline }}",
+        labels="{{ params.day_labels }}",
+        approval="{{ params.approval }}",
+        alias="production",
+        metrics={"job": MODEL, "textfile_dir": f"{HOME}/metrics"},
+        outlets=[PREDICTIONS],
+        arguments={
+            "catalog": {"poke_interval": 60},
+            "quantize": {"mode": "{{ params.quantization }}", "max_accuracy_drop": "{{ params.max_accuracy_drop }}"},
+            "infer": {"incremental": "{{ params.incremental }}", "dry_run": "{{ params.dry_run }}"},
+            "publish": {"keep_history": 7},
+            # An event of model_asset(MODEL, "production") when that has moved, for those who follow the model.
+            "promote": {"outlets": [AssetAlias(f"{MODEL}_moves")]},
         },
     )
-    publish = OnnxPublishOperator(task_id="publish", predictions=check.output, outlets=[PREDICTIONS])
-    promote = OnnxPromoteOperator(
-        task_id="promote",
-        model=quantize.output,
-        alias="production",
-        reason="the day of {{ run_id }} was published",
-        outlets=[AssetAlias(f"{MODEL}_moves")],  # an event of model_asset(MODEL, "production") when it has moved
-    )
-    OnnxModelCardOperator(task_id="card", model=promote.output)
-
-    catalog >> convert
-    publish >> promote
 
 
 catalog_image_classification()

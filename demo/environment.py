@@ -36,6 +36,7 @@ def airflow_environment(home: Path, *, master: str = "local[*]", dags: Path = DA
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
         "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
+        "AIRFLOW__ONNX__OUTPUT_ROOTS": str(home / "predictions"),  # reports that the UI may show
         "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": master}),
         "AIRFLOW_CONN_ONNX_MODEL_STORE_DEFAULT": json.dumps(store),
     }

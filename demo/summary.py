@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from airflow_onnx_provider.exceptions import OnnxProviderError
+from airflow_onnx_provider.quality.verdict import CheckRecord
 from airflow_onnx_provider.runtime.decode import decode_image
 from airflow_onnx_provider.runtime.manifest import MODEL_NAME, ModelManifest
 from airflow_onnx_provider.runtime.session import LoadedModel, open_session
@@ -33,8 +34,12 @@ def summarize(home: Path, partition: str) -> dict[str, Any]:
     predicted = _predictions(layout.published(partition))
     published = Path(run.model["model"])
     original = _original(published)
+    record = CheckRecord.read(layout.checks(run.run))
     return {
         "partition": partition,
+        "verdict": record.verdict if record else "not judged",
+        "checks": len(record.results) if record else 0,
+        "doubts": [str(one) for one in (*record.failed, *record.grey)] if record else [],
         "rows_in": run.rows_in,
         "predicted": run.predicted,
         "quarantined": dict(run.quarantined),
@@ -53,6 +58,7 @@ def summarize(home: Path, partition: str) -> dict[str, Any]:
             "predictions": str(layout.published(partition)),
             "quarantine": str(layout.quarantine(partition)),
             "run_manifest": str(layout.run_manifest(run.run)),
+            "report": str(layout.report(run.run)),
             "model": str(published),
             "model_card": str(published / "card.html"),
             "catalog": str(home / "catalog"),
@@ -64,7 +70,9 @@ def table(figures: Mapping[str, Any]) -> str:
     """The figures as aligned lines of name and value."""
     reasons = ", ".join(f"{rows} {reason}" for reason, rows in figures["quarantined"].items())
     before, after, spent = figures["model_bytes_before"], figures["model_bytes_after"], figures["seconds"]
+    doubts = "".join(f"; {one}" for one in figures["doubts"])
     rows = {
+        "verdict": f"{figures['verdict']}, by {figures['checks']} checks{doubts}",
         "rows in": f"{figures['rows_in']:,}",
         "predicted": f"{figures['predicted']:,}",
         "quarantined": f"{sum(figures['quarantined'].values())}" + (f" ({reasons})" if reasons else ""),

@@ -26,6 +26,11 @@ class Airflow:
     url: str
     token: str = ""
 
+    @property
+    def cookies(self) -> list[dict[str, Any]]:
+        """With which a browser is logged in."""
+        return [{"name": "_token", "value": self.token, "url": self.url}]
+
     def ask(self, method: str, path: str, **body: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {self.token}"}
         return requests.request(method, f"{self.url}{path}", headers=headers, json=body or None, timeout=30)

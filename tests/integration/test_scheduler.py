@@ -1,4 +1,4 @@
-"""The reference DAG under a real scheduler, triggerer and API server: scheduled, backfilled and triggered."""
+"""The reference DAG under a real scheduler, triggerer, API server and browser: scheduled, backfilled and triggered."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import requests
 
+from airflow_onnx_provider.quality.verdict import CheckRecord
 from airflow_onnx_provider.spark.layout import OutputLayout
 from airflow_onnx_provider.spark.run_manifest import RunManifest
 from demo.environment import DAG_ID, airflow_environment
+from tests.browser import chromium, fits, page_of
 from tests.integration.conftest import draw_day
 from tests.integration.serving import Airflow, serving, wait_for
 
 pytestmark = [pytest.mark.spark, pytest.mark.scheduler, pytest.mark.timeout(1800)]
 
-DAYS = ("2026-01-01", "2026-01-02", "2026-01-03")
+DAYS = ("2026-01-01", "2026-01-02")
 
 
 @pytest.fixture(scope="module")
@@ -34,49 +37,85 @@ def airflow(home: Path, today: str) -> Iterator[Airflow]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as started:
+        yield started
+
+
 def finished(airflow: Airflow, count: int) -> list[dict[str, Any]] | None:
     runs = airflow.runs(DAG_ID)
     done = [run for run in runs if run["state"] in ("success", "failed")]
     return runs if len(done) == count == len(runs) else None
 
 
-def backfill(airflow: Airflow, first: str, last: str) -> bool:
-    """Whether it is there now; under load SQLite may be locked, and Airflow asks to try again."""
-    dates = {"from_date": f"{first}T00:00:00Z", "to_date": f"{last}T00:00:00Z"}
-    answer = airflow.ask("POST", "/api/v2/backfills", dag_id=DAG_ID, max_active_runs=3, **dates)
-    assert answer.ok or (answer.status_code == 503 and "Database is locked" in answer.text), answer.text
-    return answer.ok
+def backfill(airflow: Airflow, browser: Any, first: str, last: str) -> None:
+    """As a person does it, in the backfill dialog."""
+    with page_of(browser, cookies=airflow.cookies) as page:
+        page.goto(f"{airflow.url}/dags/{DAG_ID}")
+        page.get_by_role("button", name="Trigger").first.click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_text("Backfill", exact=True).click()
+        for day in (first, last):
+            dialog.get_by_text("Select date and time").first.click()
+            for field, text in (("YYYY/MM/DD", day.replace("-", "/")), ("HH:mm", "00:00")):
+                page.get_by_placeholder(field).fill(text)
+                page.get_by_placeholder(field).press("Enter")
+            page.keyboard.press("Escape")
+        dialog.get_by_text("2 runs will be triggered").wait_for()
+        page.get_by_role("button", name="Run Backfill").click()
+        wait_for("the backfill", lambda: len(of_type(airflow, "backfill")) == 2, 60)
+
+
+def trigger(airflow: Airflow, browser: Any, partition: str) -> None:
+    """As a person does it, in the trigger form: another day than the form's date."""
+    with page_of(browser, cookies=airflow.cookies) as page:
+        page.goto(f"{airflow.url}/dags/{DAG_ID}")
+        page.get_by_role("button", name="Trigger").first.click()
+        dialog = page.get_by_role("dialog")
+        dialog.locator('[name="element_partition"]').fill(partition)
+        dialog.get_by_text("Limits", exact=True).click()
+        assert dialog.get_by_text("Largest accuracy drop").is_visible(), "each Param has its title"
+        dialog.get_by_role("button", name="Trigger", exact=True).click()
+        wait_for("the triggered run", lambda: of_type(airflow, "manual"), 60)
+
+
+def of_type(airflow: Airflow, run_type: str) -> list[dict[str, Any]]:
+    return [run for run in airflow.runs(DAG_ID) if run["run_type"] == run_type]
 
 
 def test_scheduled_backfilled_and_triggered_runs_each_publish_their_own_day(
-    airflow: Airflow, home: Path, today: str
+    airflow: Airflow, browser: Any, home: Path, today: str
 ) -> None:
     airflow.call("PATCH", f"/api/v2/dags/{DAG_ID}", is_paused=False)
-    wait_for("the backfill", lambda: backfill(airflow, DAYS[0], DAYS[-1]), 60)
-    runs = wait_for("the scheduled run and three backfilled ones", lambda: finished(airflow, 4), 800)
+    backfill(airflow, browser, DAYS[0], DAYS[-1])
+    runs = wait_for("the scheduled run and two backfilled ones", lambda: finished(airflow, 3), 800)
     assert {run["state"] for run in runs} == {"success"}, [(run["dag_run_id"], run["state"]) for run in runs]
-    assert sorted(run["run_type"] for run in runs) == ["backfill"] * 3 + ["scheduled"]
+    assert sorted(run["run_type"] for run in runs) == ["backfill"] * 2 + ["scheduled"]
     layout = OutputLayout(home / "predictions")
     assert layout.published_partitions() == [*DAYS, today]
 
-    with_date = airflow.call("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", logical_date="2026-01-04T00:00:00Z")
+    trigger(airflow, browser, "2026-01-04")
     without_date = airflow.call("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", logical_date=None)
     assert without_date["logical_date"] is None
-    runs = wait_for("two triggered runs", lambda: finished(airflow, 6), 600)
-    states = {run["dag_run_id"]: run["state"] for run in runs}
-    assert states[with_date["dag_run_id"]] == states[without_date["dag_run_id"]] == "success"
+    runs = wait_for("two triggered runs", lambda: finished(airflow, 5), 600)
+    assert {run["state"] for run in of_type(airflow, "manual")} == {"success"}
 
     assert layout.published_partitions() == [*DAYS, "2026-01-04", today]
     for partition in layout.published_partitions():
         manifest = RunManifest.read(layout.published(partition) / "_run.json")
         assert (manifest.rows_in, manifest.predicted, manifest.quarantined_rows) == (41, 40, 1)
         assert pq.read_table(layout.published(partition)).num_rows == 40
+        record = CheckRecord.read(layout.checks(manifest.run))
+        assert record is not None
+        assert record.verdict == "passed", record
+        assert layout.report(manifest.run).is_file()
     assert len(list((layout.root / "_history" / f"ds={today}").iterdir())) == 1, "the run without a date replaced today"
     assert not any((layout.root / "_history" / f"ds={day}").exists() for day in DAYS)
 
     events = airflow.call("GET", "/api/v2/assets/events")["asset_events"]
     days = [event["extra"] for event in events if event["name"] == "catalog_predictions"]
-    assert len(days) == 6
+    assert len(days) == 5
     assert all(day["predicted"] == 40 and day["model_digest"] for day in days)
     (moved,) = [event["extra"] for event in events if event["name"] == "onnx-model/catalog_classifier@production"]
     assert (moved["changed"], moved["previous"], moved["digest"]) == (True, None, days[0]["model_digest"])
@@ -84,15 +123,38 @@ def test_scheduled_backfilled_and_triggered_runs_each_publish_their_own_day(
     assert "accuracy" in moved["scores"]
 
 
-def test_a_run_shows_its_plan_and_links_to_its_spark_application(airflow: Airflow) -> None:
-    run = airflow.runs(DAG_ID)[0]["dag_run_id"]
-    infer = f"/api/v2/dags/{DAG_ID}/dagRuns/{run}/taskInstances/infer"
+def test_a_run_shows_its_plan_and_its_links(airflow: Airflow) -> None:
+    run = f"/api/v2/dags/{DAG_ID}/dagRuns/{airflow.runs(DAG_ID)[0]['dag_run_id']}/taskInstances"
 
-    assert airflow.call("GET", f"{infer}/links")["extra_links"]["Spark UI"].startswith("http://")
-    plan = airflow.call("GET", f"{infer}/xcomEntries/plan?deserialize=true")["value"]
+    links = {task: airflow.call("GET", f"{run}/{task}/links")["extra_links"] for task in ("infer", "report", "card")}
+    plan = airflow.call("GET", f"{run}/infer/xcomEntries/plan?deserialize=true")["value"]
+
+    assert links["infer"]["Spark UI"].startswith("http://")
+    assert links["report"]["Report"].startswith(f"{airflow.url}/onnx/")
+    assert links["card"]["Model card"].startswith(f"{airflow.url}/onnx/")
     decisions = {one["name"]: one["reason"] for one in plan["decisions"]}
     assert {"task_cpus", "threads", "partitions", "executor_memory_mb", "model_travels"} <= set(decisions)
     assert all(decisions.values()), "each value has its reason"
+
+
+def test_from_the_navigation_to_the_report_of_a_day(airflow: Airflow, browser: Any) -> None:
+    with page_of(browser, cookies=airflow.cookies) as page:
+        page.goto(airflow.url)
+        page.get_by_text("Browse").first.click()
+        page.get_by_text("ONNX").first.click()
+        inside = page.frame_locator("iframe")
+        inside.get_by_text("2026-01-04").first.wait_for()
+        address = inside.get_by_role("link", name="Report").first.get_attribute("href")
+    for size in ("desk", "phone"):
+        with page_of(browser, size, "dark", cookies=airflow.cookies) as page:
+            page.goto(f"{airflow.url}{address}" if address.startswith("/") else address)
+            assert page.get_by_role("heading", level=1).is_visible()
+            assert fits(page)
+
+
+def test_nobody_sees_reports_or_models_without_a_login(airflow: Airflow) -> None:
+    for page in ("/onnx/", "/onnx/report?output=/etc&run=a", "/onnx/card?model=/etc/a/b"):
+        assert requests.get(f"{airflow.url}{page}", timeout=10, allow_redirects=False).status_code in (401, 403)
 
 
 def test_the_ui_has_the_connection_forms_and_the_trigger_form(airflow: Airflow) -> None:

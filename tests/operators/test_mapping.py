@@ -31,7 +31,12 @@ EXPANDED: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
         {"partition": ["2026-01-01", "2026-01-02"]},
     ),
     "OnnxPredictionCheckOperator": ({"checks": {}}, {"predictions": ["a.json", "b.json"]}),
+    "OnnxApprovalOperator": ({"when": "grey"}, {"predictions": ["a.json", "b.json"]}),
+    "OnnxReportOperator": ({}, {"predictions": ["a.json", "b.json"]}),
+    "OnnxMetricsOperator": ({"job": "j", "textfile_dir": "/metrics"}, {"predictions": ["a.json", "b.json"]}),
     "OnnxPublishOperator": ({}, {"predictions": ["a.json", "b.json"]}),
+    "OnnxPartitionRollbackOperator": ({"output_path": "/out"}, {"partition": ["2026-01-01", "2026-01-02"]}),
+    "OnnxReplayOperator": ({"output_path": "/out"}, {"partition": ["2026-01-01", "2026-01-02"]}),
 }
 
 ELSEWHERE = {"dry_run": "plan_only"}
