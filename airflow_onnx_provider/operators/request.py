@@ -55,10 +55,18 @@ class InferenceRequest:
 
     @classmethod
     def asked_by(
-        cls, operator: OnnxSparkInferenceOperator, context: Context, address: str, folder: Path, *, waiting: bool
+        cls,
+        operator: OnnxSparkInferenceOperator,
+        context: Context,
+        source: Source,
+        address: str,
+        folder: Path,
+        *,
+        waiting: bool,
     ) -> InferenceRequest:
         """From an operator's rendered arguments.
 
+        :param source: where the rows are
         :param address: of the model version, which lies in ``folder``
         :param waiting: for a job that runs already, so that what it holds of the cluster counts as free
         :raises OnnxProviderError: as :func:`cluster_for_job` and :meth:`of` do
@@ -69,7 +77,7 @@ class InferenceRequest:
             folder=folder,
             catalog=local_path(operator.input_path, "input_path"),
             partition=partition_of(context, operator.partition),
-            source=Source(operator.key or None, operator.input or None, operator.root or None),
+            source=source,
             layout=OutputLayout(local_path(operator.output_path, "output_path")),
             cluster=cluster.when_idle() if waiting else cluster,
             profile=profile_of(operator.profile),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowException
 
+from airflow_onnx_provider.exceptions import BadInputError
 from airflow_onnx_provider.failure import no_retry_for_bad_input
 from airflow_onnx_provider.hooks.model_store import open_version
 from airflow_onnx_provider.hooks.spark_submit import OnnxSparkSubmitHook
@@ -19,6 +20,8 @@ from airflow_onnx_provider.operators.request import InferenceRequest
 from airflow_onnx_provider.operators.submitting import in_client_mode, prepare_job, submit_hook
 from airflow_onnx_provider.operators.task_run import TaskRun
 from airflow_onnx_provider.spark.run_manifest import RunManifest, failure
+from airflow_onnx_provider.spark.settings import COPY_BYTES, JobSettings
+from airflow_onnx_provider.spark.sources import Source
 from airflow_onnx_provider.spark.submission import Submission
 
 if TYPE_CHECKING:
@@ -55,6 +58,8 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         ``openvino``), or ``{"name": …}`` with fields of one's own beside it, as ``"decoder": "scaled"``. (templated)
     :param top_k: keep this many of the best classes with each prediction. (templated)
     :param raw: outputs of the model to keep whole, as arrays. (templated)
+    :param quarantine_copy_bytes: a quarantined row keeps a copy of its encoded input if that is no larger, at most
+        1,000 inputs or 16 MiB a Spark task; 0: none does. (templated)
     :param python: interpreter on the executors; default: the connection's, this one for ``local`` masters, else the
         cluster's. (templated)
     :param python_archive: a packed environment (``venv-pack``, ``conda-pack``) that Spark unpacks there. (templated)
@@ -78,6 +83,7 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         "profile",
         "top_k",
         "raw",
+        "quarantine_copy_bytes",
         "python",
         "python_archive",
         "image",
@@ -104,6 +110,7 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         profile: str | Mapping[str, Any] = "cpu-throughput",
         top_k: int | str = 0,
         raw: Sequence[str] = (),
+        quarantine_copy_bytes: int | str = COPY_BYTES,
         python: str | None = None,
         python_archive: str | None = None,
         image: str | None = None,
@@ -125,6 +132,7 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         self.profile = profile
         self.top_k = top_k
         self.raw = raw
+        self.quarantine_copy_bytes = quarantine_copy_bytes
         self.python = python
         self.python_archive = python_archive
         self.image = image
@@ -137,19 +145,15 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
             self._task, self._run = context.get("ti"), TaskRun(context.get("task_state_store"), job_keys)
             store, address = open_version(address_of(self.model))
             with store.local(address) as folder:
-                request = InferenceRequest.asked_by(self, context, address, folder, waiting=bool(self._run.running))
+                request = self._request(context, address, folder, waiting=bool(self._run.running))
                 planned = request.plan.to_dict()
                 self.log.info("Plan for %s on %s:\n%s", request.partition, request.cluster.master, request.plan.table())
                 if self._task is not None:
                     self._task.xcom_push("plan", planned)
                 if truth(self.plan_only, "dry_run"):
                     return {"dry_run": True, "partition": request.partition, "plan": planned}
-                settings = request.settings(
-                    self._run.begin(request.layout, request.partition, context["run_id"]),
-                    incremental=truth(self.incremental, "incremental"),
-                    top_k=int(number(self.top_k, "top_k")),
-                    raw=tuple(self.raw),
-                )
+                run = self._run.begin(request.layout, request.partition, context["run_id"])
+                settings = self._settings(request, run)
                 self._submission = prepare_job(self, request, settings, work=Path(work), store=store)
                 self.application, self._hook = self._submission.application, None
             manifest_path = request.layout.run_manifest(settings.run)
@@ -163,6 +167,21 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
             manifest = RunManifest.read(manifest_path)
             self._run.forget()
         return {**manifest.figures(), "output_path": manifest.output_path, "run_manifest": str(manifest_path)}
+
+    def _request(self, context: Context, address: str, folder: Path, *, waiting: bool) -> InferenceRequest:
+        """What is asked for; see :meth:`InferenceRequest.asked_by`."""
+        source = Source(self.key or None, self.input or None, self.root or None)
+        return InferenceRequest.asked_by(self, context, source, address, folder, waiting=waiting)
+
+    def _settings(self, request: InferenceRequest, run: str) -> JobSettings:
+        """What the job is told."""
+        return request.settings(
+            run,
+            incremental=truth(self.incremental, "incremental"),
+            top_k=int(number(self.top_k, "top_k")),
+            raw=tuple(self.raw),
+            copy_bytes=_bytes(self.quarantine_copy_bytes),
+        )
 
     def on_kill(self) -> None:
         """End spark-submit and everything below it, with what it staged; nothing is killed before the submission."""
@@ -186,3 +205,10 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         self.log.info("Spark UI of %s: %s", application, address or "its address is not known")
         if self._task is not None and address:
             self._task.xcom_push(SPARK_UI_KEY, address)
+
+
+def _bytes(given: int | str) -> int:
+    size = number(given, "quarantine_copy_bytes")
+    if size < 0 or size % 1:
+        raise BadInputError(f"quarantine_copy_bytes: expected a whole number of bytes, at least 0, got {given!r}")
+    return int(size)

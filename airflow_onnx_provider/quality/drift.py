@@ -72,13 +72,6 @@ METRICS: Mapping[str, Metric] = {
 }
 """The metrics by the name that a check's setting calls them."""
 
-NAMES: Mapping[str, str] = {
-    "psi": "PSI",
-    "jensen_shannon": "Jensen–Shannon distance",
-    "total_variation": "total variation",
-    "wasserstein": "Wasserstein distance",
-}
-
 
 def drift(metric: str, now: Sequence[int], before: Sequence[int]) -> float:
     """How far one mix is from another.

@@ -71,8 +71,10 @@ def figures_of(
         _one("carried_rows", "Predicted rows whose answer was carried over", manifest.carried),
         _by("reason", "quarantined_rows", "Rows in quarantine by reason", manifest.quarantined),
         _one("images_per_second", "Rows in by the scoring stage's time on the clock", manifest.images_per_second),
-        _one("raw_images_per_second", "The same in plain processes on a sample", manifest.raw_images_per_second),
-        _one("raw_speed_ratio", "Share of the raw speed that the run reached", manifest.raw_share),
+        _one(
+            "raw_images_per_second", "The same in plain processes on a sample", manifest.raw_images_per_second or None
+        ),
+        _one("raw_speed_ratio", "Share of the raw speed that the run reached", manifest.raw_share or None),
         _by("part", "duration_seconds", "Time on the clock", clock),
         _by("part", "worker_seconds", "Time of all workers together; parts may go on side by side", workers),
         _one("peak_memory_bytes", "Most memory of any Python worker", manifest.peak_memory_mb * 2**20),

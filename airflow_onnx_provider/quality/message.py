@@ -78,7 +78,9 @@ def _rows(manifest: RunManifest) -> str:
 
 
 def _speed(manifest: RunManifest) -> str:
-    said = f"{manifest.images_per_second:,.0f} images/s, {manifest.raw_share:.0%} of the raw speed"
+    said = f"{manifest.images_per_second:,.0f} images/s"
+    if manifest.raw_images_per_second:
+        said += f", {manifest.raw_share:.0%} of the raw speed"
     return f"{said}, batch P99 {manifest.latency_ms['p99']:.3g} ms" if "p99" in manifest.latency_ms else said
 
 

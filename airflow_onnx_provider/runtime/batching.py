@@ -39,10 +39,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Fault:
-    """A row that cannot be fed."""
+    """A row that cannot be fed.
+
+    :param data: its encoded input, if that was read
+    """
 
     row: int
     error: RowError
+    data: bytes | memoryview | None = None
 
 
 Event = pa.RecordBatch | Batch | Fault

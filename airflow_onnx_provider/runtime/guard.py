@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from importlib import import_module
 from typing import IO, Any, Protocol
@@ -49,6 +49,8 @@ class Task(Protocol):
     def kept(self) -> tuple[pa.Field, ...]: ...
 
     def to_dict(self) -> dict[str, Any]: ...
+
+    def input_of(self, row: pa.RecordBatch, /) -> Mapping[str, pa.Array]: ...
 
     def __call__(self, batches: Iterable[pa.RecordBatch], /) -> Iterator[pa.RecordBatch]: ...
 
@@ -165,6 +167,8 @@ class Attempts:
         told = {"outcome": QUARANTINED, "stage": STAGE, "reason": death.reason, "error": error}
         columns = {name: pa.array([value], pa.string()) for name, value in told.items()}
         columns |= {kept.name: row.column(kept.name) for kept in self._task.kept}
+        if death.reason == CRASH:  # reading what a child hung on might hang as well
+            columns |= self._task.input_of(row)
         schema = self._task.schema
         arrays = [columns[each.name] if each.name in columns else pa.nulls(1, each.type) for each in schema]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)

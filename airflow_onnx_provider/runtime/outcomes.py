@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from airflow_onnx_provider.exceptions import BadInputError, RowError
 from airflow_onnx_provider.runtime.answers import Answers
+from airflow_onnx_provider.runtime.copies import INPUT_FIELDS, Copies
 
 PREDICTED = "predicted"
 QUARANTINED = "quarantined"
@@ -22,12 +23,13 @@ FAULT_FIELDS = [pa.field("stage", pa.string()), pa.field("reason", pa.string()),
 MAX_ERROR_LENGTH = 500
 
 
-def outcome_schema(kept: Sequence[pa.Field], answers: Answers) -> pa.Schema:
+def outcome_schema(kept: Sequence[pa.Field], answers: Answers, inputs: Sequence[pa.Field] = ()) -> pa.Schema:
     """Columns of a scored row: what was kept of the input, ``outcome``, the answers, a fault's stage, reason, error.
 
+    :param inputs: further columns, which tell of a quarantined row's input
     :raises BadInputError: if two of them would have one name
     """
-    fields = [*kept, pa.field("outcome", pa.string(), nullable=False), *answers.fields, *FAULT_FIELDS]
+    fields = [*kept, pa.field("outcome", pa.string(), nullable=False), *answers.fields, *FAULT_FIELDS, *inputs]
     if twice := sorted(name for name, count in Counter(each.name for each in fields).items() if count > 1):
         raise BadInputError(f"a scored row would have two columns {', '.join(twice)}; rename the key or the raw output")
     return pa.schema(fields)
@@ -43,6 +45,7 @@ class _Arrived:
     open: int
     answers: dict[str, NDArray[Any]] = field(default_factory=dict)
     faults: dict[int, RowError] = field(default_factory=dict)
+    inputs: dict[int, tuple[int, bytes | None]] = field(default_factory=dict)
 
 
 class Outcomes:
@@ -50,12 +53,15 @@ class Outcomes:
 
     :param kept: columns of the input that leave with the row
     :param answers: which columns a scored row gets
+    :param copies: makes copies of the inputs of quarantined rows; None: batches have no columns for them
     """
 
-    def __init__(self, kept: Sequence[pa.Field], answers: Answers) -> None:
+    def __init__(self, kept: Sequence[pa.Field], answers: Answers, copies: Copies | None = None) -> None:
         self._kept = [each.name for each in kept]
         self._answers = answers
-        self._schema = outcome_schema(kept, answers)
+        self._copies = copies
+        self._input_fields = [] if copies is None else INPUT_FIELDS
+        self._schema = outcome_schema(kept, answers, self._input_fields)
         self._arrived: deque[_Arrived] = deque()
         self._next_row = 0
 
@@ -84,10 +90,15 @@ class Outcomes:
                     arrived.answers[name][places] = values[mine]
                 arrived.open -= count
 
-    def quarantine(self, row: int, error: RowError) -> None:
-        """Enter a row that cannot be scored."""
+    def quarantine(self, row: int, error: RowError, data: bytes | memoryview | None = None) -> None:
+        """Enter a row that cannot be scored.
+
+        :param data: its encoded input, if that was read
+        """
         arrived = next(arrived for arrived in self._arrived if row < arrived.first + arrived.size)
         arrived.faults[row - arrived.first] = error
+        if self._copies is not None and data is not None:
+            arrived.inputs[row - arrived.first] = len(data), self._copies.of(data)
         arrived.open -= 1
 
     def finished(self) -> Iterator[pa.RecordBatch]:
@@ -101,7 +112,7 @@ class Outcomes:
         size, faults = arrived.size, arrived.faults
         if not faults:
             answers = self._answers.columns(arrived.answers, None)
-            outcome, notes = pa.repeat(PREDICTED, size), [pa.nulls(size, each.type) for each in FAULT_FIELDS]
+            outcome = pa.repeat(PREDICTED, size)
         else:
             missing = np.zeros(size, np.bool_)
             missing[list(faults)] = True
@@ -111,8 +122,10 @@ class Outcomes:
                 else [pa.nulls(size, each.type) for each in self._answers.fields]
             )
             outcome = pa.array(np.where(missing, QUARANTINED, PREDICTED), pa.string())
-            notes = _notes(faults, size)
-        return pa.RecordBatch.from_arrays([*arrived.kept, outcome, *answers, *notes], schema=self._schema)
+        told = {row: (one.stage, one.reason, str(one)[:MAX_ERROR_LENGTH]) for row, one in faults.items()}
+        notes = _columns(told, FAULT_FIELDS, size)
+        inputs = _columns(arrived.inputs, self._input_fields, size)
+        return pa.RecordBatch.from_arrays([*arrived.kept, outcome, *answers, *notes, *inputs], schema=self._schema)
 
 
 def _blank(values: NDArray[Any], size: int) -> NDArray[Any]:
@@ -120,9 +133,12 @@ def _blank(values: NDArray[Any], size: int) -> NDArray[Any]:
     return np.full(shape, "", object) if values.dtype == object else np.zeros(shape, values.dtype)
 
 
-def _notes(faults: Mapping[int, RowError], size: int) -> list[pa.Array]:
-    columns: list[list[str | None]] = [[None] * size for _ in FAULT_FIELDS]
-    for row, error in faults.items():
-        for column, value in zip(columns, (error.stage, error.reason, str(error)[:MAX_ERROR_LENGTH]), strict=True):
+def _columns(told: Mapping[int, tuple[Any, ...]], fields: Sequence[pa.Field], size: int) -> list[pa.Array]:
+    """One column for each field; rows of which nothing was told have nulls."""
+    if not told:
+        return [pa.nulls(size, each.type) for each in fields]
+    columns: list[list[Any]] = [[None] * size for _ in fields]
+    for row, values in told.items():
+        for column, value in zip(columns, values, strict=True):
             column[row] = value
-    return [pa.array(column, each.type) for column, each in zip(columns, FAULT_FIELDS, strict=True)]
+    return [pa.array(column, each.type) for column, each in zip(columns, fields, strict=True)]

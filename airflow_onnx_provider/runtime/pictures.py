@@ -57,7 +57,8 @@ class PictureFeed:
         decoded = pool.map(self._pixels, part) if pool else map(self._pixels, part)
         for row, pixels in enumerate(decoded, first):
             if isinstance(pixels, RowError):
-                yield Fault(row, pixels)
+                data = part[row - first]
+                yield Fault(row, pixels, None if isinstance(data, RowError) else data)
             else:
                 self._rebatcher.place(self._name)[...] = pixels
                 for full in self._rebatcher.placed(row):

@@ -14,6 +14,7 @@ import pyarrow as pa
 from airflow_onnx_provider.exceptions import RowError
 from airflow_onnx_provider.runtime.answers import Answers
 from airflow_onnx_provider.runtime.batching import Batch, Fault
+from airflow_onnx_provider.runtime.copies import Copies
 from airflow_onnx_provider.runtime.feed import InputColumns, feed
 from airflow_onnx_provider.runtime.metrics import TaskMetrics
 from airflow_onnx_provider.runtime.outcomes import Outcomes
@@ -31,6 +32,7 @@ def score_rows(
     kept: Sequence[pa.Field],
     answers: Answers,
     metrics: TaskMetrics,
+    copies: Copies | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read, decode and score the rows of one task.
 
@@ -41,10 +43,11 @@ def score_rows(
     :param kept: columns that leave with the row, such as its key
     :param answers: which columns a scored row gets
     :param metrics: counters to add to; whole once the last batch was given
+    :param copies: makes copies of the inputs of quarantined rows; None: nothing is told of inputs
     :return: batches of :func:`~airflow_onnx_provider.runtime.outcomes.outcome_schema`, one for each that came
     """
     started = time.perf_counter()
-    outcomes = Outcomes(kept, answers)
+    outcomes = Outcomes(kept, answers, copies)
     events = feed(batches, model.manifest, columns, model.profile, metrics)
     with closing(ahead(events) if model.profile.decode_threads else events) as coming:
         for event in _timed(coming, metrics):
@@ -52,7 +55,7 @@ def score_rows(
                 case Batch():
                     _score(event, model, outcomes, answers, metrics)
                 case Fault():
-                    outcomes.quarantine(event.row, event.error)
+                    outcomes.quarantine(event.row, event.error, event.data)
                 case _:
                     outcomes.arrive(event)
             yield from outcomes.finished()

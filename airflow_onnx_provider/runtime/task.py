@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from airflow_onnx_provider.exceptions import RowError
+from airflow_onnx_provider.runtime.addresses import resolve
 from airflow_onnx_provider.runtime.answers import Answers
+from airflow_onnx_provider.runtime.copies import INPUT_FIELDS, Copies
 from airflow_onnx_provider.runtime.fetch import IMAGE, Fetch
 from airflow_onnx_provider.runtime.known import CONTENT, KnownAnswers
 from airflow_onnx_provider.runtime.manifest import ModelManifest
@@ -45,6 +49,7 @@ class ScoringTask:
     :param top_k: how many of the best classes to list
     :param raw: outputs to keep whole
     :param number: of the task
+    :param copy_bytes: quarantined rows leave with a copy of their encoded input if it is no larger; 0: without
     """
 
     folder: str
@@ -57,6 +62,7 @@ class ScoringTask:
     top_k: int = 0
     raw: tuple[str, ...] = ()
     number: int = 0
+    copy_bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
@@ -80,9 +86,9 @@ class ScoringTask:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Of what it yields: a scored row's columns, its content if that matters, provenance, metrics."""
+        """Of what it yields: a scored row's columns and its input's, its content if that matters, and more."""
         content = [] if self.known is None else [pa.field(CONTENT, pa.binary())]
-        fields = outcome_schema(self.kept, self.answers)
+        fields = outcome_schema(self.kept, self.answers, INPUT_FIELDS)
         return pa.schema([*fields, *content, *PROVENANCE, pa.field(METRICS, pa.string())])
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -96,8 +102,10 @@ class ScoringTask:
             fetch = Fetch(self.root, None if self.known is None else KnownAnswers(Path(self.known)), metrics)
             batches, column = fetch.to_score(batches), IMAGE
             kept += [] if self.known is None else [pa.field(CONTENT, pa.binary())]
-        columns = {model.input_name: (column,)}
-        for batch in score_rows(batches, model, columns=columns, kept=kept, answers=self.answers, metrics=metrics):
+        columns, copies = {model.input_name: (column,)}, Copies(self.copy_bytes)
+        for batch in score_rows(
+            batches, model, columns=columns, kept=kept, answers=self.answers, metrics=metrics, copies=copies
+        ):
             yield self._whole({name: batch.column(name) for name in batch.schema.names}, provenance)
             for left in fetch.left() if fetch else ():
                 yield self._whole(left, provenance)
@@ -105,6 +113,18 @@ class ScoringTask:
             yield self._whole(left, provenance)
         told = json.dumps({**metrics.to_dict(), "task": self.number})
         yield pa.RecordBatch.from_pylist([{"outcome": METRICS, METRICS: told}], schema=self.schema)
+
+    def input_of(self, row: pa.RecordBatch) -> dict[str, pa.Array]:
+        """The columns that tell of a single row's input, which is read again if it lies in a file on this machine."""
+        size, copy, copies = None, None, Copies(self.copy_bytes)
+        if IMAGE in row.schema.names:
+            if (buffer := row.column(IMAGE)[0].as_buffer()) is not None:
+                size, copy = buffer.size, copies.of(memoryview(buffer))
+        elif (address := row.column("address")[0].as_py()) is not None:
+            with suppress(RowError):  # an address that leads elsewhere is not followed
+                place = address if self.root is None else resolve(address, self.root)
+                size, copy = copies.of_file(place)  # of a URL it finds nothing
+        return {each.name: pa.array([value], each.type) for each, value in zip(INPUT_FIELDS, (size, copy), strict=True)}
 
     def _whole(self, columns: Mapping[str, Any], provenance: Mapping[str, str]) -> pa.RecordBatch:
         """A batch of :attr:`schema`; what a row has not is null."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_onnx_provider.runtime.answers import Answers
+from airflow_onnx_provider.runtime.copies import COPY, SIZE
 from airflow_onnx_provider.runtime.fetch import CARRIED
 from airflow_onnx_provider.runtime.known import CONTENT
 from airflow_onnx_provider.runtime.metrics import TaskMetrics, combine
@@ -20,6 +21,10 @@ from airflow_onnx_provider.spark.shares import Share
 
 SLOWEST = 20
 """Of so many tasks the manifest tells what each of them did."""
+
+SPARKS_ROW_GROUP_BYTES = 128 << 20
+ROW_GROUP_BYTES = 32 << 20
+"""Of the quarantine: its writer holds a row group in the JVM's heap, and copies of inputs could fill one of Spark's."""
 
 
 def gather_metrics(
@@ -57,26 +62,40 @@ def _middle_and_most(values: Iterable[float]) -> dict[str, float]:
     return {"median": statistics.median(found), "largest": max(found)}
 
 
+def prediction_columns(answers: Answers, *, contents: bool) -> list[str]:
+    """Names of the columns that readers shall see.
+
+    :param answers: which columns a scored row gets
+    :param contents: whether each row's content is kept, by which a later day finds it again
+    """
+    provenance = ["model_digest", "runtime_version", "execution_provider"]
+    return ["key", *(each.name for each in answers.fields), *provenance, *([CONTENT] if contents else [])]
+
+
 def stage_predictions(outcomes: Any, settings: JobSettings, answers: Answers, target: Path) -> Any:
-    """Rewrite the small scored rows as the columns and the few files that readers shall see; give what was written."""
+    """Rewrite the small scored rows as the columns and the few files that readers shall see.
+
+    :param target: folder; files that lie there already are rows of the run too
+    :return: all that lies there now
+    """
     from pyspark.sql.functions import lit
 
-    content = [CONTENT] if CONTENT in outcomes.columns else []
-    columns = ["key", *(each.name for each in answers.fields), lit(settings.model["digest"]).alias("model_digest")]
-    provenance = ["runtime_version", "execution_provider", *content]
     predicted = outcomes.where(outcomes.outcome.isin(PREDICTED, CARRIED))
-    return _written(predicted.select(*columns, *provenance).coalesce(settings.slots), target)
+    columns = prediction_columns(answers, contents=CONTENT in outcomes.columns)
+    shown = predicted.withColumn("model_digest", lit(settings.model["digest"])).select(*columns)
+    return _written(shown.coalesce(settings.slots), target)
 
 
 def stage_quarantine(outcomes: Any, target: Path) -> Any:
     """Rewrite the rows that could not be scored; give what was written."""
-    columns = ["key", "stage", "reason", "error", "address"]
-    return _written(outcomes.where(outcomes.outcome == QUARANTINED).select(*columns).coalesce(1), target)
+    columns = ["key", "stage", "reason", "error", "address", SIZE, COPY]
+    quarantined = outcomes.where(outcomes.outcome == QUARANTINED).select(*columns)
+    return _written(quarantined.coalesce(1), target, ROW_GROUP_BYTES)
 
 
-def _written(frame: Any, target: Path) -> Any:
-    """Write a frame and give it as read back from its files."""
-    frame.write.parquet(str(target))
+def _written(frame: Any, target: Path, row_group_bytes: int = SPARKS_ROW_GROUP_BYTES) -> Any:
+    """Write a frame and give what lies in the folder then, as read back from the files."""
+    frame.write.mode("append").option("parquet.block.size", row_group_bytes).parquet(str(target))
     return frame.sparkSession.read.schema(frame.schema).parquet(str(target))
 
 

@@ -8,6 +8,9 @@ from typing import Any
 from airflow_onnx_provider.runtime.profile import ExecutionProfile
 from airflow_onnx_provider.spark.sources import Source
 
+COPY_BYTES = 65_536
+"""Most inputs that are no pictures are empty, cut off or a page of text; a broken thumbnail fits as well."""
+
 MODEL_ARCHIVE = "onnx_model"
 """Folder name under which ``--archives`` unpacks the model version on the driver and on each executor."""
 
@@ -27,6 +30,9 @@ class JobSettings:
     :param incremental: whether rows whose content this model has answered before are carried over
     :param top_k: how many of the best classes each prediction lists
     :param raw: outputs of the model that are kept whole
+    :param copy_bytes: bytes of the largest quarantined input that is copied; 0: none is
+    :param replays: the published run whose quarantine is to be scored again; None: the whole day is scored
+    :param repaired: folder or Parquet file with repaired inputs, only with ``replays``
     :param model_folder: the model version's folder on a path that the executors see, or None: it was shipped
     """
 
@@ -41,6 +47,9 @@ class JobSettings:
     incremental: bool = False
     top_k: int = 0
     raw: tuple[str, ...] = ()
+    copy_bytes: int = COPY_BYTES
+    replays: str | None = None
+    repaired: str | None = None
     model_folder: str | None = None
 
     def planned(self, name: str) -> Any:

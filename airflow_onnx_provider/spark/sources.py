@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_onnx_provider.exceptions import BadInputError
 from airflow_onnx_provider.spark.shares import Share, cut_files, cut_row_groups
@@ -43,16 +43,63 @@ class Source:
         if self.root is not None and self.key is None:
             raise BadInputError("root is for a column of addresses; name the columns with key and input")
 
-    def list_partition(self, catalog: Path, partition: str) -> FileListing | RowListing:
+    def list_partition(self, catalog: Path, partition: str) -> Listing:
         """List ``catalog/ds=<partition>``; what begins with ``.`` or ``_`` does not count as input.
 
         :raises BadInputError: if the day is missing or empty, a name is not valid UTF-8, or the Parquet files lack a
             column or have it in a type that does not fit
         """
-        files = _files_of(catalog, partition)
+        files = _files_of_day(catalog, partition)
         if self.key is None or self.input is None:
             return FileListing(files.folder, tuple(files.sizes), tuple(files.sizes.values()), files.newest)
-        return _rows_of(files, self.key, self.input, self.root)
+        return rows_of(files, self.key, self.input, self.root)
+
+
+class Listing(Protocol):
+    """What is to be scored: rows in shares that the workers read themselves."""
+
+    @property
+    def folder(self) -> Path:
+        """The partition's."""
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+    @property
+    def files(self) -> int: ...
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest row, at least on the average of some."""
+
+    @property
+    def newest(self) -> float:
+        """The latest change of a file, in seconds since the epoch."""
+
+    @property
+    def key_type(self) -> str:
+        """Arrow type of the key, by its name."""
+
+    @property
+    def from_bytes(self) -> bool:
+        """Whether the rows hold their pictures themselves."""
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Columns that the task reads: name in the task to name in the files."""
+
+    @property
+    def read_folders(self) -> tuple[Path, ...]:
+        """What executors must see."""
+
+    def samples(self, count: int, rows: int) -> list[Sample]:
+        """So many samples of about so many rows each, evenly over all of them."""
+
+    def shares(self, parts: int, work: Path) -> list[Share]:
+        """Cut the rows into even shares; what must be written for that goes to ``work``."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +119,15 @@ class FileListing:
 
     key_type = "string"
     from_bytes = False
+
+    @property
+    def read_folders(self) -> tuple[Path, ...]:
+        """What executors must see."""
+        return (self.folder,)
+
+    def address(self, key: str) -> str:
+        """Where a row's file lies."""
+        return str(self.folder / key)
 
     @property
     def rows(self) -> int:
@@ -99,7 +155,7 @@ class FileListing:
         from airflow_onnx_provider.runtime.raw_speed import Sample
 
         step = max(1, len(self.keys) // (count * rows))
-        addresses = [str(self.folder / key) for key in self.keys[::step]]
+        addresses = [self.address(key) for key in self.keys[::step]]
         return [Sample(addresses=tuple(addresses[number::count])) for number in range(count)]
 
     def shares(self, parts: int, work: Path) -> list[Share]:
@@ -119,7 +175,7 @@ class FileListing:
         with pq.ParquetWriter(path, schema) as writer:
             for start, stop in cuts:
                 keys = self.keys[start:stop]
-                addresses = [str(self.folder / key) for key in keys]
+                addresses = [self.address(key) for key in keys]
                 table = pa.table({"key": list(keys), "address": addresses}, schema=schema)
                 writer.write_table(table, row_group_size=len(keys))
         groups = row_groups([str(path)])
@@ -151,6 +207,11 @@ class RowListing:
     from_bytes: bool
     root: str | None
     newest: float = 0.0
+
+    @property
+    def read_folders(self) -> tuple[Path, ...]:
+        """What executors must see."""
+        return (self.folder,)
 
     @property
     def rows(self) -> int:
@@ -192,15 +253,15 @@ class RowListing:
 
 
 @dataclass(frozen=True)
-class _Files:
-    """The files of one partition: path relative to its folder, sorted, to size; and the latest change of one."""
+class Files:
+    """Files below a folder: path relative to its folder, sorted, to size; and the latest change of one."""
 
     folder: Path
     sizes: dict[str, int]
     newest: float
 
 
-def _files_of(catalog: Path, partition: str) -> _Files:
+def _files_of_day(catalog: Path, partition: str) -> Files:
     folder = catalog / f"ds={partition}"
     if not catalog.is_dir():
         raise BadInputError(f"the catalogue {catalog} does not exist, or is no folder")
@@ -210,6 +271,17 @@ def _files_of(catalog: Path, partition: str) -> _Files:
             f"the catalogue {catalog} has no ds={partition}; it has "
             + (f"{len(days)} partitions from {days[0]} to {days[-1]}" if days else "no partition at all")
         )
+    files = files_below(folder)
+    if not files.sizes:
+        raise BadInputError(f"{folder} is empty: there is nothing to predict")
+    return files
+
+
+def files_below(folder: Path) -> Files:
+    """All files below a folder; what begins with ``.`` or ``_`` does not count as input.
+
+    :raises BadInputError: if a name is not valid UTF-8
+    """
     sizes, newest = {}, 0.0
     for path, length, changed in _walk(folder):
         key = os.path.relpath(path, folder)
@@ -219,12 +291,14 @@ def _files_of(catalog: Path, partition: str) -> _Files:
             raise BadInputError(f"a file name below {folder} is not valid UTF-8: {key!r}; rename it") from error
         sizes[key] = length
         newest = max(newest, changed)
-    if not sizes:
-        raise BadInputError(f"{folder} is empty: there is nothing to predict")
-    return _Files(folder, dict(sorted(sizes.items())), newest)
+    return Files(folder, dict(sorted(sizes.items())), newest)
 
 
-def _rows_of(files: _Files, key: str, column: str, root: str | None) -> RowListing:
+def rows_of(files: Files, key: str, column: str, root: str | None) -> RowListing:
+    """List the rows of Parquet files.
+
+    :raises BadInputError: if they are none, lack a column or have it in a type that does not fit
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

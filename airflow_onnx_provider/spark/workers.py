@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from airflow_onnx_provider.runtime.copies import within_limits
 from airflow_onnx_provider.runtime.guard import survive
 from airflow_onnx_provider.runtime.parquet import read_pieces
 from airflow_onnx_provider.runtime.profile import ExecutionProfile
@@ -88,7 +89,7 @@ def score_shares(
     from pyspark.sql.pandas.types import from_arrow_schema
 
     pieces = spark.sparkContext.broadcast([share.pieces for share in shares])
-    rows_have_addresses = "address" in columns
+    row_address = "" if "address" in columns else _free_name("address", columns.values())
 
     def score(numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from pyspark import TaskContext
@@ -97,20 +98,24 @@ def score_shares(
         retried = context is not None and context.attemptNumber() > 0
         for number in (number for batch in numbers for number in batch.column(0).to_pylist()):
             here = replace(task, folder=str(model_folder(settings)), profile=_profile_here(settings), number=number)
-            row_address = "" if rows_have_addresses else "address"
             found = read_pieces(pieces.value[number], list(columns.values()), row_address=row_address)
-            rows = (_renamed(batch, columns) for batch in found)
-            yield from survive(here, rows) if retried else here(rows)
+            rows = (_renamed(batch, {"address": row_address, **columns}) for batch in found)
+            yield from within_limits(survive(here, rows)) if retried else here(rows)
 
     numbers = spark.range(0, len(shares), 1, len(shares))
     return numbers.mapInArrow(score, from_arrow_schema(task.schema))
 
 
 def _renamed(batch: pa.RecordBatch, columns: Mapping[str, str]) -> pa.RecordBatch:
-    found = {name: batch.column(column) for name, column in columns.items()}
-    if "address" not in found:
-        found["address"] = batch.column("address")
-    return pa.RecordBatch.from_pydict(found)
+    return pa.RecordBatch.from_pydict({name: batch.column(column) for name, column in columns.items()})
+
+
+def _free_name(name: str, taken: Iterable[str]) -> str:
+    """A name for a further column beside those that the user's files have."""
+    used = set(taken)
+    while name in used:
+        name = f"_{name}"
+    return name
 
 
 def _profile_here(settings: JobSettings) -> ExecutionProfile:

@@ -51,18 +51,19 @@ def test_rows_of_parquet_files_with_the_pictures_in_them(
 ) -> None:
     images = [picture(number) for number in range(300)]
     images[7], images[211] = b"broken", None
-    table = pa.table({"sku": pa.array(range(300)), "jpeg": pa.array(images, pa.binary())})
+    table = pa.table({"address": pa.array(range(300)), "jpeg": pa.array(images, pa.binary())})  # any name will do
     pq.write_table(table.slice(0, 200), day_of(tmp_path) / "a.parquet", row_group_size=64)
     pq.write_table(table.slice(200), day_of(tmp_path) / "b.parquet")
 
-    run_day(tmp_path, colour_model, context, {"key": "sku", "input": "jpeg"}, **NO_LIMITS)
+    run_day(tmp_path, colour_model, context, {"key": "address", "input": "jpeg"}, **NO_LIMITS)
 
     published = rows(tmp_path / "predictions" / "ds=2026-01-01")
     assert {row["key"]: row["label"] for row in published} == {n: colour(n) for n in range(300) if n not in (7, 211)}
     quarantine = rows(tmp_path / "predictions" / "_quarantine" / "ds=2026-01-01")
-    assert [(row["key"], row["reason"], row["address"]) for row in quarantine] == [
-        (7, "not_an_image", f"{day_of(tmp_path)}/a.parquet#7"),
-        (211, "null_input", f"{day_of(tmp_path)}/b.parquet#11"),
+    told = ("key", "reason", "address", "bytes", "copy")
+    assert [tuple(row[name] for name in told) for row in quarantine] == [
+        (7, "not_an_image", f"{day_of(tmp_path)}/a.parquet#7", 6, b"broken"),
+        (211, "null_input", f"{day_of(tmp_path)}/b.parquet#11", None, None),
     ]
 
 

@@ -40,6 +40,9 @@ class BrittleTask:
     def from_dict(cls, data: dict[str, Any]) -> BrittleTask:
         return cls(**data)
 
+    def input_of(self, row: pa.RecordBatch) -> dict[str, pa.Array]:
+        return {}
+
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         meet(self.load)
         for batch in batches:

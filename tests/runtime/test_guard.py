@@ -148,7 +148,8 @@ def test_a_picture_that_crashes_its_decoder_is_quarantined(
         (tmp_path / name).write_bytes(data)
     keys = sorted(pictures)
     rows = pa.RecordBatch.from_pydict({"key": keys, "address": [str(tmp_path / key) for key in keys]})
-    task = ScoringTask(str(version), ModelManifest.read(version).digest, ExecutionProfile(batch_size=4))
+    digest = ModelManifest.read(version).digest
+    task = ScoringTask(str(version), digest, ExecutionProfile(batch_size=4), copy_bytes=1000)
 
     given = list(survive(task, [rows.slice(0, 2), rows.slice(2)]))
 
@@ -159,8 +160,9 @@ def test_a_picture_that_crashes_its_decoder_is_quarantined(
     assert [row["reason"] for row in left] == [None, "native_crash", None, "not_an_image"]
     crashed = left[1]
     assert {name for name, value in crashed.items() if value is not None} == {
-        *("key", "address", "outcome", "stage", "reason", "error")
+        *("key", "address", "outcome", "stage", "reason", "error", "bytes")
     }
+    assert crashed["bytes"] == len(pictures["1.dcm"])
     told = [metrics_of(row["metrics"])[1] for batch in given for row in batch.to_pylist() if row["metrics"]]
     assert combine(told).rows == 2
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_onnx_provider.runtime.metrics import TaskMetrics, combine, latency_percentiles
+from airflow_onnx_provider.runtime.metrics import TaskMetrics, combine, latency_bounds, latency_percentiles
 
 # Multiples of 1/1024 add up without rounding, so sums in any order are equal to the last bit.
 seconds = st.integers(0, 10**6).map(lambda count: count / 1024)
@@ -80,6 +80,17 @@ def test_a_clock_that_stood_still_is_no_error() -> None:
     metrics.record_batch(1, 0.0)
 
     assert latency_percentiles(metrics.latency) == {"p50": 0.0, "p90": 0.0, "p99": 0.0}
+
+
+def test_buckets_come_with_their_upper_bounds_in_seconds() -> None:
+    metrics = TaskMetrics()
+    for seconds in (0.02, 0.0099, 0.0099):
+        metrics.record_batch(1, seconds)
+    ((low, two), (high, one)) = latency_bounds(metrics.latency)
+
+    assert (two, one) == (2, 1)
+    assert 0.0099 <= low <= 0.0099 * 1.06 < 0.02 <= high <= 0.02 * 1.06
+    assert latency_bounds({}) == []
 
 
 def test_no_batches_have_no_percentiles() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_onnx_provider.exceptions import BadInputError, RowError
 from airflow_onnx_provider.runtime.answers import Answers
+from airflow_onnx_provider.runtime.copies import INPUT_FIELDS, Copies
 from airflow_onnx_provider.runtime.manifest import TensorSpec
 from airflow_onnx_provider.runtime.outcomes import MAX_ERROR_LENGTH, Outcomes, outcome_schema
 
@@ -99,6 +100,30 @@ def test_a_long_error_is_cut() -> None:
     (batch,) = outcomes.finished()
 
     assert batch["error"].to_pylist() == ["ä" * MAX_ERROR_LENGTH]
+
+
+def test_a_quarantined_row_tells_of_its_input_where_that_is_wanted() -> None:
+    outcomes = Outcomes(KEPT, ANSWERS, Copies(largest=4))
+    outcomes.arrive(arrow(0, 4))
+    outcomes.arrive(arrow(4, 1))
+    for row, data in enumerate([b"1234", memoryview(b"12345"), None]):
+        outcomes.quarantine(row, BROKEN, data)
+    outcomes.predict(np.array([3, 4]), answers_to([3, 4]))
+    first, second = outcomes.finished()
+
+    told = [(4, b"1234"), (5, None), (None, None), (None, None)]
+    rows = first.to_pylist()
+    assert [(row.pop("bytes"), row.pop("copy")) for row in rows] == told
+    assert rows == [*(quarantined(row) for row in range(3)), predicted(3)]
+    assert second.to_pylist() == [{**predicted(4), "bytes": None, "copy": None}]
+    assert second.schema == outcome_schema(KEPT, ANSWERS, INPUT_FIELDS)
+
+
+def test_a_raw_output_that_is_called_like_a_column_of_the_input_is_refused() -> None:
+    answers = Answers((), SCORES, 0, (TensorSpec("copy", "string", ("batch",)),))
+
+    with pytest.raises(BadInputError, match="would have two columns copy; rename"):
+        outcome_schema(KEPT, answers, INPUT_FIELDS)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,48 @@ def test_without_any_known_answer_contents_are_kept_for_the_next_day(version: Pa
     assert [row[CONTENT] for row in found] == [content_of(each) for each in PICTURES.values()]
 
 
+@pytest.mark.parametrize("fields", [{}, {"root": ""}, {"known": ""}, {"from_bytes": True}])
+def test_a_quarantined_row_leaves_with_a_copy_of_a_small_input(
+    version: Path, tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    """However its bytes came: read by the feed, below a root, for their content, or in the row itself."""
+    fields = {name: value or str(tmp_path) for name, value in fields.items()}
+    pictures = {"broken": b"broken", "empty": b"", "good": PICTURES["red"], "large": b"x" * 1001}
+    batch = rows(pictures.values()) if fields.get("from_bytes") else files(tmp_path, pictures)
+
+    found, _ = outcomes(task(version, copy_bytes=1000, **fields), batch)
+
+    assert [(row["outcome"], row["bytes"], row["copy"]) for row in sorted(found, key=lambda row: row["key"])] == [
+        ("quarantined", 6, b"broken"),
+        ("quarantined", 0, b""),
+        ("predicted", None, None),
+        ("quarantined", 1001, None),
+    ]
+
+
+def test_without_copies_only_the_size_is_told(version: Path) -> None:
+    (row,), _ = outcomes(task(version, from_bytes=True), rows([b"broken"]))
+
+    assert (row["bytes"], row["copy"]) == (6, None)
+
+
+def test_the_input_of_a_row_that_killed_its_process(version: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "secret").write_bytes(b"secret")
+    below = task(version, root=str(tmp_path / "images"), copy_bytes=10)
+
+    def told(given: ScoringTask, batch: pa.RecordBatch) -> list[Any]:
+        return [column[0].as_py() for column in given.input_of(batch).values()]
+
+    assert told(task(version, from_bytes=True, copy_bytes=10), rows([b"bytes"])) == [5, b"bytes"]
+    assert told(task(version, from_bytes=True, copy_bytes=10), rows([None])) == [None, None]
+    assert told(task(version, copy_bytes=10), files(tmp_path, {"file": b"file"})) == [4, b"file"]
+    assert told(below, files(tmp_path / "images", {"a": b"below"})) == [5, b"below"]
+    for address in ("../secret", None):
+        row = pa.RecordBatch.from_pydict({"key": ["k"], "address": pa.array([address], pa.string())})
+        assert told(below, row) == [None, None]
+
+
 def test_no_row_is_lost_over_many_batches(version: Path, tmp_path: Path) -> None:
     pictures = [PICTURES[("red", "green", "blue")[number % 3]] if number % 5 else b"broken" for number in range(101)]
     batches = [rows(pictures[start : start + 13]) for start in range(0, 101, 13)]

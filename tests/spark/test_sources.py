@@ -44,6 +44,17 @@ def test_files_are_listed_by_their_path_in_the_day(tmp_path: Path, day: Path) ->
     assert (listing.folder, listing.bytes) == (day, 9)
 
 
+def test_the_newest_input_is_told(tmp_path: Path, day: Path) -> None:
+    for name, moment in (("a.png", 2_000_000_000), ("b.jpg", 1_000_000_000)):
+        os.utime(day / name, (moment, moment))
+
+    assert list_partition(tmp_path, DAY).newest == 2_000_000_000
+
+    write_rows(tmp_path / "ds=2026-01-02" / "a.parquet")
+    os.utime(tmp_path / "ds=2026-01-02" / "a.parquet", (1_500_000_000, 1_500_000_000))
+    assert Source("sku", "jpeg").list_partition(tmp_path, "2026-01-02").newest == 1_500_000_000
+
+
 def test_hidden_files_and_folders_are_no_input(tmp_path: Path, day: Path) -> None:
     for name in ("_SUCCESS", ".a.png.part", "_temporary/c.jpg", ".snapshot/c.jpg", "shoes/_labels.csv"):
         write(day / name)

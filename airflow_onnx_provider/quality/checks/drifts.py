@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from airflow_onnx_provider.quality.baseline import Baseline
 from airflow_onnx_provider.quality.checks.finding import Figures, Finding, at_most, limit_of, some
 from airflow_onnx_provider.quality.checks.settings import Options
-from airflow_onnx_provider.quality.drift import NAMES, chance, drift
+
+NAMES: Mapping[str, str] = {
+    "psi": "PSI",
+    "jensen_shannon": "Jensen–Shannon distance",
+    "total_variation": "total variation",
+    "wasserstein": "Wasserstein distance",
+}
+"""What the words of a verdict call the metrics."""
 
 
 def label_drift(figures: Figures, options: Options) -> Finding:
@@ -36,6 +43,8 @@ def _moved(
     what: str, now: Sequence[int], before: Sequence[int], details: str, *, baseline: Baseline, options: Options
 ) -> Finding:
     """Hold the distance to the limit, or to what chance alone can bring where that is more."""
+    from airflow_onnx_provider.quality.drift import chance, drift  # here, because DAG files reach this module
+
     limit, metric = limit_of(options), options.choice
     expected = f"{what} moved by a {NAMES[metric]} of at most {limit:.3f}"
     if not sum(before):
