@@ -10,11 +10,12 @@ from typing import Literal
 
 from airflow_onnx_provider.exceptions import OnnxProviderError
 from airflow_onnx_provider.quality.verdict import CheckRecord
+from airflow_onnx_provider.spark.history import ROLLED_BACK, moves
 from airflow_onnx_provider.spark.layout import RUN_FILE, OutputLayout
 from airflow_onnx_provider.spark.publish import published_run
 from airflow_onnx_provider.spark.run_manifest import SCORE_BINS, RunManifest
 
-Place = Literal["published", "staged", "replaced", "removed"]
+Place = Literal["published", "staged", "replaced", "rolled back", "removed"]
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,10 @@ def place_of(layout: OutputLayout, manifest: RunManifest) -> Place:
         return "published"
     if (layout.staging(manifest.run) / "predictions").is_dir():
         return "staged"
-    return "replaced" if layout.history(manifest.partition, manifest.run).is_dir() else "removed"
+    if not layout.history(manifest.partition, manifest.run).is_dir():
+        return "removed"
+    left = [move.action for move in moves(layout, manifest.partition) if move.replaced == manifest.run]
+    return "rolled back" if left[-1:] == [ROLLED_BACK] else "replaced"
 
 
 def row_folders(layout: OutputLayout, manifest: RunManifest, place: Place) -> RowFolders:
@@ -98,6 +102,7 @@ def row_folders(layout: OutputLayout, manifest: RunManifest, place: Place) -> Ro
                       (layout.published(manifest.partition), layout.quarantine(manifest.partition))],
         "staged": [(staged / "predictions", staged / "quarantine")],
         "replaced": [(history / "predictions", history / "quarantine")],
+        "rolled back": [(history / "predictions", history / "quarantine")],
         "removed": [],
     }  # fmt: skip
     predictions = next((one for one, _ in candidates[place] if one.is_dir()), None)

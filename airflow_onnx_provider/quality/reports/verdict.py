@@ -23,6 +23,7 @@ PLACES = {
     "published": "published",
     "staged": "not published yet",
     "replaced": "replaced since by another run",
+    "rolled back": "rolled back since",
     "removed": "its rows have been removed",
 }
 

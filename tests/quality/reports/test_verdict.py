@@ -57,6 +57,7 @@ def test_a_run_that_nobody_judged() -> None:
         (a_record(FAILED), "published", "Checks failed · published all the same"),
         (a_record(), "published", "Checks passed · published"),
         (a_record(), "replaced", "Checks passed · replaced since by another run"),
+        (a_record(), "rolled back", "Checks passed · rolled back since"),
         (a_record(FAILED), "removed", "Checks failed · its rows have been removed"),
     ],
 )
