@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pyarrow.parquet as pq
 import pytest
@@ -147,7 +148,7 @@ def test_from_the_navigation_to_the_report_of_a_day(airflow: Airflow, browser: A
         address = inside.get_by_role("link", name="Report").first.get_attribute("href")
     for size in ("desk", "phone"):
         with page_of(browser, size, "dark", cookies=airflow.cookies) as page:
-            page.goto(f"{airflow.url}{address}" if address.startswith("/") else address)
+            page.goto(urljoin(f"{airflow.url}/onnx/", address))
             assert page.get_by_role("heading", level=1).is_visible()
             assert fits(page)
 
