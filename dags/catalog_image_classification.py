@@ -110,7 +110,7 @@ MODEL = "catalog_classifier"
         ),
         "day_labels": Param(
             f"{HOME}/catalog/ds={{partition}}/_labels.csv",
-            type="string",
+            type=["null", "string"],
             title="Labels of the day",
             description="Table with the true labels of some of the day's rows; {partition} stands for the day. Empty: "
             "none.",
@@ -231,7 +231,7 @@ def catalog_image_classification() -> None:
             "accuracy": {"min": "{{ params.min_accuracy }}"},
         },
         baseline="{{ params.baseline }}",
-        labels="{{ params.day_labels }}",
+        labels="{{ params.day_labels or '' }}",
         approval="{{ params.approval }}",
         alias="production",
         metrics={"job": MODEL, "textfile_dir": f"{HOME}/metrics"},

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 import pyarrow.parquet as pq
 import pytest
 import requests
 
 from airflow_onnx_provider.quality.verdict import CheckRecord
+from airflow_onnx_provider.spark.history import last_move
 from airflow_onnx_provider.spark.layout import OutputLayout
 from airflow_onnx_provider.spark.run_manifest import RunManifest
 from demo.environment import DAG_ID, airflow_environment
@@ -81,6 +82,17 @@ def trigger(airflow: Airflow, browser: Any, partition: str) -> None:
         wait_for("the triggered run", lambda: of_type(airflow, "manual"), 60)
 
 
+def approve(airflow: Airflow, browser: Any, run: str) -> None:
+    """As a person does it, on the page of the task that waits."""
+    detail = f"/api/v2/dags/{DAG_ID}/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
+    wait_for("the question", lambda: airflow.ask("GET", detail).ok, 600)
+    with page_of(browser, cookies=airflow.cookies) as page:
+        page.goto(f"{airflow.url}/dags/{DAG_ID}/runs/{quote(run)}/tasks/approve/required_actions")
+        page.get_by_role("link", name="Open the report").wait_for()
+        page.get_by_role("button", name="Approve").click()
+        wait_for("the answer", lambda: airflow.call("GET", detail)["response_received"], 60)
+
+
 def of_type(airflow: Airflow, run_type: str) -> list[dict[str, Any]]:
     return [run for run in airflow.runs(DAG_ID) if run["run_type"] == run_type]
 
@@ -97,8 +109,11 @@ def test_scheduled_backfilled_and_triggered_runs_each_publish_their_own_day(
     assert layout.published_partitions() == [*DAYS, today]
 
     trigger(airflow, browser, "2026-01-04")
-    without_date = airflow.call("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", logical_date=None)
+    without_date = airflow.call(
+        "POST", f"/api/v2/dags/{DAG_ID}/dagRuns", logical_date=None, conf={"approval": "always"}
+    )
     assert without_date["logical_date"] is None
+    approve(airflow, browser, without_date["dag_run_id"])
     runs = wait_for("two triggered runs", lambda: finished(airflow, 5), 600)
     assert {run["state"] for run in of_type(airflow, "manual")} == {"success"}
 
@@ -112,6 +127,7 @@ def test_scheduled_backfilled_and_triggered_runs_each_publish_their_own_day(
         assert record.verdict == "passed", record
         assert layout.report(manifest.run).is_file()
     assert len(list((layout.root / "_history" / f"ds={today}").iterdir())) == 1, "the run without a date replaced today"
+    assert "approved by admin" in str(last_move(layout, today)), "who let it through stays in the day's log"
     assert not any((layout.root / "_history" / f"ds={day}").exists() for day in DAYS)
 
     events = airflow.call("GET", "/api/v2/assets/events")["asset_events"]
@@ -151,6 +167,14 @@ def test_from_the_navigation_to_the_report_of_a_day(airflow: Airflow, browser: A
             page.goto(urljoin(f"{airflow.url}/onnx/", address))
             assert page.get_by_role("heading", level=1).is_visible()
             assert fits(page)
+
+
+def test_the_details_of_a_task_lead_to_its_report(airflow: Airflow, browser: Any) -> None:
+    run = airflow.runs(DAG_ID)[0]["dag_run_id"]
+    with page_of(browser, cookies=airflow.cookies) as page:
+        page.goto(f"{airflow.url}/dags/{DAG_ID}/runs/{quote(run)}/tasks/report/details")
+        page.get_by_role("link", name="Report", exact=True).click()
+        page.get_by_role("heading", name="Predictions of").wait_for()
 
 
 def test_nobody_sees_reports_or_models_without_a_login(airflow: Airflow) -> None:
