@@ -63,5 +63,6 @@ def test_a_dry_run_plans_and_scores_nothing(home: Path) -> None:
 
     assert run.returncode == 0, run.stdout[-4000:]
     assert "executor_memory_overhead_mb" in run.stdout, "the plan is in the log"
-    assert run.stdout.count("inference was only planned (dry_run), so there are no predictions") == 1
+    said = run.stdout.count("inference was only planned (dry_run), so there are no predictions")
+    assert said == 3, "check, report and metrics skip themselves, and each says why"
     assert not (home / "predictions" / "ds=2026-01-05").exists()
