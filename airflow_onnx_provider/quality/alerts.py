@@ -20,13 +20,16 @@ HISTORY = 100
 
 MEASURES: Mapping[str, Callable[[RunManifest], float | None]] = {
     "images_per_second": lambda manifest: manifest.images_per_second,
-    "raw_share": lambda manifest: manifest.raw_share,
+    "raw_share": lambda manifest: manifest.raw_share if manifest.raw_images_per_second else None,
     "mean_score": lambda manifest: manifest.mean_score,
     "latency_p99_ms": lambda manifest: manifest.latency_ms.get("p99"),
     "peak_memory_mb": lambda manifest: manifest.peak_memory_mb,
     "job_seconds": lambda manifest: manifest.seconds.get("job"),
 }
 """What a threshold can look at beside the checks."""
+
+OF_THE_DAY = frozenset({"mean_score"})
+"""Those that a replay knows of its whole day; the others would be of the few rows that it scored again."""
 
 
 @dataclass(frozen=True)
@@ -145,5 +148,7 @@ def _manifest(layout: OutputLayout, run: str) -> RunManifest | None:
 
 def _value(name: str, record: CheckRecord, manifest: RunManifest | None) -> float | None:
     if name in MEASURES:
-        return MEASURES[name](manifest) if manifest else None
+        if manifest is None or (manifest.replays and name not in OF_THE_DAY):
+            return None
+        return MEASURES[name](manifest)
     return record.value(name)

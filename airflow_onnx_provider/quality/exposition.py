@@ -66,11 +66,12 @@ def figures_of(
     passed = finished if record and record.verdict != "failed" else None
     good = max((one for one in (published, passed) if one), default=None)
     rows = {"predicted": manifest.predicted, "quarantined": manifest.quarantined_rows}
+    rate = None if manifest.replays else manifest.images_per_second  # else that of a few rows
     found = (
         _by("outcome", "rows", "Rows by outcome; both together are the rows in", rows),
         _one("carried_rows", "Predicted rows whose answer was carried over", manifest.carried),
         _by("reason", "quarantined_rows", "Rows in quarantine by reason", manifest.quarantined),
-        _one("images_per_second", "Rows in by the scoring stage's time on the clock", manifest.images_per_second),
+        _one("images_per_second", "Rows in by the scoring stage's time on the clock", rate),
         _one(
             "raw_images_per_second", "The same in plain processes on a sample", manifest.raw_images_per_second or None
         ),

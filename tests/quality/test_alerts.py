@@ -117,6 +117,15 @@ def test_figures_come_from_the_run_manifests(tmp_path: Path) -> None:
     assert said(layout, "2", SPEED) == [], "a day whose manifest is gone counts neither way"
 
 
+def test_a_replay_tells_nothing_of_the_speed(tmp_path: Path) -> None:
+    layout = OutputLayout(tmp_path)
+    quick = Threshold("images_per_second", raise_at=500, clear_at=700, after=1)
+    judge(layout, "1", "2026-01-01", 0.0, images_per_second=900.0)
+    judge(layout, "2", "2026-01-02", 0.0, images_per_second=3.0, replays="1")
+
+    assert said(layout, "2", quick) == []
+
+
 def test_a_run_that_was_not_judged(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="run 1 was not judged"):
         changes(OutputLayout(tmp_path), "1", [DRIFT])

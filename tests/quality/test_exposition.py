@@ -153,6 +153,13 @@ def test_the_text_file_is_replaced_whole_and_readable_by_others(tmp_path: Path) 
     assert path.stat().st_mode & stat.S_IROTH
 
 
+def test_a_replay_has_the_days_books_and_no_speed() -> None:
+    names = {name for name, _ in series(manifest(replays="run-0", raw_images_per_second=0.0, raw_share=0.0))}
+
+    assert "onnx_run_rows" in names
+    assert not {name for name in names if "images_per_second" in name or "raw" in name}
+
+
 def test_the_folder_is_made(tmp_path: Path) -> None:
     path = write_textfile(tmp_path / "new", "catalog", registry_of(manifest(), None, "catalog"))
     assert path == tmp_path / "new" / "catalog.prom"
