@@ -98,7 +98,7 @@ def write(file: Path, keys: Sequence[Any], labels: Sequence[Any], scores: Sequen
         "label": pa.array(labels, pa.string()),
         "score": pa.array(scores, pa.float32()),
     }
-    if not len(keys):
+    if all(key is None for key in keys):  # nothing else tells the type
         columns["key"] = pa.array(keys, pa.string())
     file.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), file)

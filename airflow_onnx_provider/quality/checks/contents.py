@@ -1,4 +1,4 @@
-"""What a run's own files say: one DuckDB pass over the staged Parquet for everything that the manifest cannot know."""
+"""What a run's own files say: DuckDB scans the staged Parquet for everything that the manifest cannot know."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from airflow_onnx_provider.spark.publish import published_run
 from airflow_onnx_provider.spark.staged import count_rows
 
 MEMORY = "1GB"
-"""What DuckDB may hold in memory; more than that (about ten million keys) goes to a temporary folder."""
+"""What DuckDB may hold in memory; more than that (some twenty million keys) goes to a temporary folder."""
 
 THREADS = 4
 CELLS = 2_000
+MANY = 1_000_000
+"""From so many keys on that seem to be there twice, they are not compared one by one any more."""
 
 
 @dataclass(frozen=True)
@@ -65,28 +67,64 @@ def read_contents(layout: OutputLayout, partition: str, run: str, labels: str | 
     with tempfile.TemporaryDirectory(prefix="onnx-checks-") as scratch:
         settings = {"memory_limit": MEMORY, "temp_directory": scratch, "threads": min(THREADS, available_cores())}
         with duckdb.connect(config={**settings, "preserve_insertion_order": False}) as connection:
-            labelled = _load_labels(connection, None if unlabelled else labels, partition)
+            table = LabelsTable.find(labels, partition, connection) if labels and not unlabelled else None
             try:
                 predicted, quarantined = count_rows(layout, partition, run)
-                found = _pass(connection, layout, partition, run)
+                rows, given = _rows(layout, partition, run)
+                found = {**_unusable(connection, rows, given), **_duplicates(connection, rows, given)}
+                accuracy = _accuracy(connection, table, rows, given) if table else None
             except (duckdb.Error, ArrowException) as error:
                 raise SparkJobError(
                     f"the files of run {run} cannot be read: {str(error).splitlines()[0]}; run inference again"
                 ) from error
-            accuracy = None if unlabelled else _accuracy(connection, labelled)
     return Contents(predicted, quarantined, accuracy=accuracy, unlabelled=unlabelled, **found)
 
 
-def _load_labels(connection: Any, labels: str | None, partition: str) -> int:
-    """The table ``truth``, empty without labels; give its rows."""
-    if labels:
-        return LabelsTable.find(labels, partition, connection).load(connection)
-    connection.execute("CREATE TEMP TABLE truth (key VARCHAR, label VARCHAR)")
-    return 0
+def _unusable(connection: Any, rows: str, given: list[list[str]]) -> dict[str, int]:
+    """Predicted rows that lack something."""
+    counts = connection.execute(
+        # Files travel as parameters; the text is made of this module's own words.
+        f"""
+        SELECT count_if(key IS NULL OR label IS NULL OR score IS NULL), count_if(isnan(score)), count_if(isinf(score)),
+            count_if(coalesce(key IS NULL OR label IS NULL OR NOT isfinite(score), true))
+        FROM ({rows}) WHERE predicted
+        """,  # noqa: S608
+        given,
+    ).fetchone()
+    return dict(zip(("nulls", "nans", "infinite", "unusable"), (int(one or 0) for one in counts), strict=True))
 
 
-def _pass(connection: Any, layout: OutputLayout, partition: str, run: str) -> dict[str, Any]:
-    """Read each file once into the small table ``cells``: a row for each pair of true and predicted label."""
+def _duplicates(connection: Any, rows: str, given: list[list[str]]) -> dict[str, Any]:
+    """Rows whose key another row before has, and one such key.
+
+    Keys are grouped by a hash of 64 bits: groups of fixed size can go to disk where memory ends, texts cannot. Which of
+    the keys that share a hash are the same is then looked at in the keys themselves, unless there are so many that
+    the few that share one by chance do not count (one pair in 10⁸ keys is as likely as 1 to 3,700).
+    """
+    connection.execute(
+        "CREATE TEMP TABLE suspects AS SELECT hash, rows FROM "  # noqa: S608
+        f"(SELECT hash(key) AS hash, key IS NULL AS absent, count(*) AS rows FROM ({rows}) GROUP BY 1, 2) "
+        "WHERE rows > 1 AND NOT absent",
+        given,
+    )
+    groups, surplus, one = connection.execute("SELECT count(*), sum(rows - 1), min(hash) FROM suspects").fetchone()
+    if groups > MANY:
+        twice = connection.execute(
+            f"SELECT min(key::VARCHAR) FROM ({rows}) WHERE hash(key) = ?",  # noqa: S608
+            [*given, one],
+        ).fetchone()[0]
+        return {"duplicates": int(surplus), "twice": twice}
+    duplicates, twice = connection.execute(
+        "SELECT coalesce(sum(rows - 1), 0), coalesce(min(key::VARCHAR), '') FROM "  # noqa: S608
+        f"(SELECT key, count(*) AS rows FROM ({rows}) WHERE hash(key) IN (SELECT hash FROM suspects) GROUP BY 1) "
+        "WHERE rows > 1 AND key IS NOT NULL",
+        given,
+    ).fetchone()
+    return {"duplicates": int(duplicates), "twice": twice}
+
+
+def _rows(layout: OutputLayout, partition: str, run: str) -> tuple[str, list[list[str]]]:
+    """A query of all rows of a run, predicted and quarantined, and its parameters."""
     predictions, quarantine = _folders(layout, partition, run)
     sources, given = [], []
     for folder, columns in (
@@ -97,31 +135,8 @@ def _pass(connection: Any, layout: OutputLayout, partition: str, run: str) -> di
             relation, paths = scan(files)
             sources.append(f"SELECT {columns} FROM {relation}")  # noqa: S608
             given += paths
-    rows = " UNION ALL ".join(sources) or "SELECT NULL AS key, NULL AS label, 0.0 AS score, false AS predicted LIMIT 0"
-    connection.execute(
-        # Files and values travel as parameters; the text is made of this module's own words.
-        f"""
-        CREATE TEMP TABLE cells AS
-        WITH found AS ({rows}), by_key AS (
-            SELECT key, count(*) AS rows, bool_or(predicted) AS predicted, min(label) AS label,
-                count_if(predicted AND (key IS NULL OR label IS NULL OR score IS NULL)) AS nulls,
-                count_if(isnan(score)) AS nans, count_if(isinf(score)) AS infinite,
-                count_if(predicted AND coalesce(key IS NULL OR label IS NULL OR NOT isfinite(score), true)) AS unusable
-            FROM found GROUP BY key)
-        SELECT truth.label AS truth, CASE WHEN truth.label IS NOT NULL THEN by_key.label END AS said,
-            truth.label IS NOT NULL AND by_key.predicted AS judged, count(*) AS keys,
-            sum(CASE WHEN by_key.key IS NULL THEN 0 ELSE rows - 1 END) AS duplicates,
-            min(CASE WHEN rows > 1 THEN by_key.key::VARCHAR END) AS twice,
-            sum(nulls) AS nulls, sum(nans) AS nans, sum(infinite) AS infinite, sum(unusable) AS unusable
-        FROM by_key LEFT JOIN truth ON truth.key = by_key.key::VARCHAR
-        GROUP BY ALL
-        """,  # noqa: S608
-        given,
-    )
-    names = ("duplicates", "nulls", "nans", "infinite", "unusable")
-    sums = ", ".join(f"coalesce(sum({name}), 0)" for name in names)
-    *counts, twice = connection.execute(f"SELECT {sums}, coalesce(min(twice), '') FROM cells").fetchone()  # noqa: S608
-    return {**{name: int(value) for name, value in zip(names, counts, strict=True)}, "twice": twice}
+    empty = "SELECT NULL AS key, NULL AS label, 0.0 AS score, false AS predicted LIMIT 0"
+    return " UNION ALL ".join(sources) or empty, given
 
 
 def _folders(layout: OutputLayout, partition: str, run: str) -> tuple[Path, Path]:
@@ -133,28 +148,33 @@ def _folders(layout: OutputLayout, partition: str, run: str) -> tuple[Path, Path
     return layout.published(partition), left if left.is_dir() else layout.quarantine(partition)
 
 
-def _accuracy(connection: Any, labelled: int) -> Accuracy:
-    """Accuracy, recall and confusion from ``cells``."""
+def _accuracy(connection: Any, table: LabelsTable, rows: str, given: list[list[str]]) -> Accuracy:
+    """Accuracy, recall and confusion on the labelled rows; a key that is there twice counts once."""
     from scipy.stats import binomtest
 
+    labelled = table.load(connection)
+    connection.execute(
+        "CREATE TEMP TABLE answers AS SELECT any_value(truth.label) AS truth, min(found.label) AS said "  # noqa: S608
+        f"FROM ({rows}) AS found JOIN truth ON truth.key = found.key::VARCHAR WHERE predicted GROUP BY truth.key",
+        given,
+    )
     recall = {
-        label: (int(right), int(rows))
-        for label, right, rows in connection.execute(
-            "SELECT truth, coalesce(sum(keys) FILTER (said = truth), 0), sum(keys) FROM cells WHERE judged "
-            "GROUP BY truth ORDER BY truth"
+        label: (int(right), int(count))
+        for label, right, count in connection.execute(
+            "SELECT truth, count(*) FILTER (said = truth), count(*) FROM answers GROUP BY 1 ORDER BY 1"
         ).fetchall()
     }
     confusion = connection.execute(
-        f"SELECT truth, coalesce(said, ''), keys FROM cells WHERE judged ORDER BY keys DESC, 1, 2 LIMIT {CELLS}"  # noqa: S608
+        "SELECT truth, coalesce(said, ''), count(*) FROM answers GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT ?", [CELLS]
     ).fetchall()
-    correct, rows = sum(right for right, _ in recall.values()), sum(all_ for _, all_ in recall.values())
-    interval = binomtest(correct, rows).proportion_ci(method="wilson") if rows else (0.0, 1.0)
+    correct, count = sum(right for right, _ in recall.values()), sum(all_ for _, all_ in recall.values())
+    interval = binomtest(correct, count).proportion_ci(method="wilson") if count else (0.0, 1.0)
     return Accuracy(
-        rows=rows,
-        missing=labelled - rows,
+        rows=count,
+        missing=labelled - count,
         correct=correct,
         low=float(interval[0]),
         high=float(interval[1]),
         recall=recall,
-        confusion=tuple((truth, said, int(keys)) for truth, said, keys in confusion),
+        confusion=tuple((truth, said, int(cell)) for truth, said, cell in confusion),
     )

@@ -124,6 +124,19 @@ def test_it_finds_what_a_plain_count_finds(
     assert found.accuracy.low <= found.accuracy.share <= found.accuracy.high + 1e-9
 
 
+@pytest.mark.parametrize("many", [0, 1_000_000])
+def test_keys_that_are_there_twice_are_counted_one_by_one_or_by_their_hashes(
+    layout: OutputLayout, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    monkeypatch.setattr("airflow_onnx_provider.quality.checks.contents.MANY", many)
+    keys = ["a", "b", "a", "c", "a", "b", None, None]
+
+    found = contents(layout, Day(rows=[(key, "bag", 0.5) for key in keys], broken=()))
+
+    assert found.duplicates == 3
+    assert found.twice in {"a", "b"}
+
+
 def test_accuracy_recall_and_confusion(layout: OutputLayout) -> None:
     labels = table(
         layout.root / "labels.parquet",
