@@ -57,6 +57,17 @@ def number(value: float | str, name: str) -> float:
         raise BadInputError(f"{name}: expected a number, got {value!r}") from error
 
 
+def count(value: float | str, name: str) -> int:
+    """A rendered whole number of at least 0.
+
+    :raises BadInputError: naming the argument
+    """
+    found = number(value, name)
+    if found < 0 or found % 1:
+        raise BadInputError(f"{name}: expected a whole number, at least 0, got {value!r}")
+    return int(found)
+
+
 def optional_path(value: str | None) -> Path | None:
     """A rendered path argument; empty means not given."""
     return Path(value) if value else None

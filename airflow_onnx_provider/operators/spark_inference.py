@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_onnx_provider.exceptions import BadInputError
 from airflow_onnx_provider.failure import no_retry_for_bad_input
 from airflow_onnx_provider.hooks.model_store import open_version
 from airflow_onnx_provider.hooks.spark_submit import OnnxSparkSubmitHook
 from airflow_onnx_provider.links import SPARK_UI_KEY, SparkUILink
-from airflow_onnx_provider.operators.model import ModelReference, address_of, number, truth
+from airflow_onnx_provider.operators.model import ModelReference, address_of, count, truth
 from airflow_onnx_provider.operators.request import InferenceRequest
 from airflow_onnx_provider.operators.submitting import in_client_mode, prepare_job, submit_hook
 from airflow_onnx_provider.operators.task_run import TaskRun
@@ -178,9 +177,9 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         return request.settings(
             run,
             incremental=truth(self.incremental, "incremental"),
-            top_k=int(number(self.top_k, "top_k")),
+            top_k=count(self.top_k, "top_k"),
             raw=tuple(self.raw),
-            copy_bytes=_bytes(self.quarantine_copy_bytes),
+            copy_bytes=count(self.quarantine_copy_bytes, "quarantine_copy_bytes"),
         )
 
     def on_kill(self) -> None:
@@ -205,10 +204,3 @@ class OnnxSparkInferenceOperator(SparkSubmitOperator):
         self.log.info("Spark UI of %s: %s", application, address or "its address is not known")
         if self._task is not None and address:
             self._task.xcom_push(SPARK_UI_KEY, address)
-
-
-def _bytes(given: int | str) -> int:
-    size = number(given, "quarantine_copy_bytes")
-    if size < 0 or size % 1:
-        raise BadInputError(f"quarantine_copy_bytes: expected a whole number of bytes, at least 0, got {given!r}")
-    return int(size)
