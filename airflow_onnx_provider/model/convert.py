@@ -15,8 +15,8 @@ from airflow_onnx_provider.model.scratch import scratch_folder
 from airflow_onnx_provider.model.source import FRAMEWORKS, SourceModel
 from airflow_onnx_provider.model.stage import Stage
 from airflow_onnx_provider.model.store.versions import ModelStore
-from airflow_onnx_provider.model.version import manifest_of, size_of
-from airflow_onnx_provider.runtime.manifest import MODEL_NAME, ModelManifest
+from airflow_onnx_provider.model.version import manifest_of
+from airflow_onnx_provider.runtime.manifest import MODEL_NAME, ModelManifest, size_of
 from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing, preprocessing_from_dict
 
 

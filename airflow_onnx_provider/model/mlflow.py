@@ -20,8 +20,7 @@ from airflow_onnx_provider.model.cards.measured import own_measurement, worst_pa
 from airflow_onnx_provider.model.mlflow_client import client_of, import_mlflow, mlflow_errors, public, registry_of
 from airflow_onnx_provider.model.store.address import check_name
 from airflow_onnx_provider.model.store.versions import ModelStore
-from airflow_onnx_provider.model.version import size_of
-from airflow_onnx_provider.runtime.manifest import MANIFEST_NAME, MODEL_NAME, ModelManifest, checked_relative
+from airflow_onnx_provider.runtime.manifest import MANIFEST_NAME, MODEL_NAME, ModelManifest, checked_relative, size_of
 
 log = logging.getLogger(__name__)
 

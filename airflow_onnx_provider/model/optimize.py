@@ -35,9 +35,9 @@ from airflow_onnx_provider.model.rewriting.steps import (
 )
 from airflow_onnx_provider.model.stage import Stage
 from airflow_onnx_provider.model.store.versions import ModelStore
-from airflow_onnx_provider.model.version import GOLDEN_ROWS, derived, keep_golden, size_of
+from airflow_onnx_provider.model.version import GOLDEN_ROWS, derived, keep_golden
 from airflow_onnx_provider.runtime.cpu import cpu_type
-from airflow_onnx_provider.runtime.manifest import MANIFEST_NAME, ModelManifest, TensorSpec, write_json
+from airflow_onnx_provider.runtime.manifest import MANIFEST_NAME, ModelManifest, TensorSpec, size_of, write_json
 from airflow_onnx_provider.runtime.session import LoadedModel, open_session
 
 log = logging.getLogger(__name__)

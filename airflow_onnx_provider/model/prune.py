@@ -22,9 +22,9 @@ from airflow_onnx_provider.model.quantization.variants import LARGEST
 from airflow_onnx_provider.model.quantize import golden_inputs
 from airflow_onnx_provider.model.stage import Stage
 from airflow_onnx_provider.model.store.versions import ModelStore
-from airflow_onnx_provider.model.version import derived, keep_golden, size_of
+from airflow_onnx_provider.model.version import derived, keep_golden
 from airflow_onnx_provider.runtime.cpu import cpu_type
-from airflow_onnx_provider.runtime.manifest import MODEL_NAME, ModelManifest
+from airflow_onnx_provider.runtime.manifest import MODEL_NAME, ModelManifest, size_of
 from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
 from airflow_onnx_provider.runtime.session import LoadedModel, import_onnxruntime, open_session
 

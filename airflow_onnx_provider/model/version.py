@@ -116,11 +116,6 @@ def derived(
     )
 
 
-def size_of(folder: Path, manifest: ModelManifest) -> int:
-    """Bytes of the model's files, external data included."""
-    return sum((folder / file).stat().st_size for file in manifest.files)
-
-
 def keep_golden(
     folder: Path,
     manifest: ModelManifest,

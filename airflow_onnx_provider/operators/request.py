@@ -13,7 +13,7 @@ from airflow_onnx_provider.hooks.spark_submit import find_spark_submit, require_
 from airflow_onnx_provider.operators.submitting import spark_properties
 from airflow_onnx_provider.partition import partition_of
 from airflow_onnx_provider.runtime.cpu import cpu_type
-from airflow_onnx_provider.runtime.manifest import ModelManifest, require_scorable
+from airflow_onnx_provider.runtime.manifest import ModelManifest, require_scorable, size_of
 from airflow_onnx_provider.runtime.profile import ExecutionProfile, profile_of
 from airflow_onnx_provider.spark.layout import OutputLayout, local_path
 from airflow_onnx_provider.spark.plan import ClusterFacts, InputFacts, ModelFacts, Plan, hand_set_of, plan
@@ -114,9 +114,7 @@ class InferenceRequest:
         listing = source.list_partition(catalog, partition)
         layout.require_writable()
         chosen = plan(
-            ModelFacts.of(
-                sum((folder / name).stat().st_size for name in manifest.files), manifest.best_speed(cpu_type())
-            ),
+            ModelFacts.of(size_of(folder, manifest), manifest.best_speed(cpu_type())),
             cluster,
             InputFacts(rows=listing.rows, bytes=listing.bytes, files=listing.files, largest=listing.largest),
             profile,
@@ -141,7 +139,7 @@ class InferenceRequest:
                 "name": self.manifest.name,
                 "version": self.manifest.version,
                 "digest": self.manifest.digest,
-                "size_bytes": sum((self.folder / name).stat().st_size for name in self.manifest.files),
+                "size_bytes": size_of(self.folder, self.manifest),
             },
             plan=self.plan.to_dict(),
             profile=self.profile.to_dict(),

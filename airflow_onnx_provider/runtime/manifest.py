@@ -241,6 +241,11 @@ class ModelManifest:
                 )
 
 
+def size_of(folder: Path, manifest: ModelManifest) -> int:
+    """Bytes of the model's files, external data included."""
+    return sum((folder / file).stat().st_size for file in manifest.files)
+
+
 def require_scorable(manifest: ModelManifest) -> None:
     """Refuse, before anything runs, a model that the scorer cannot feed or read.
 

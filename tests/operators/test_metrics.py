@@ -212,7 +212,10 @@ def test_a_real_statsd_socket_gets_every_figure(layout: OutputLayout, influx: bo
 
 
 def test_a_real_opentelemetry_receiver_gets_every_figure(layout: OutputLayout) -> None:
-    service = pytest.importorskip("opentelemetry.proto.collector.metrics.v1.metrics_service_pb2")
+    service = pytest.importorskip(
+        "opentelemetry.proto.collector.metrics.v1.metrics_service_pb2",
+        reason="needs Airflow's own extra: pip install 'apache-airflow[otel]'",
+    )
     with listening() as collector:
         sent = send_stats(layout, otel_on=True, otel_host="127.0.0.1", otel_port=collector.port)
 
