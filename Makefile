@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Everything runs in .venv and leaves its data in .demo and .bench; all are ignored by git.
 VENV := .venv
 BIN := $(VENV)/bin

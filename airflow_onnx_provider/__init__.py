@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trained models and large catalogues in, trusted daily predictions out.
 
 Public names are given lazily: importing this package imports neither Airflow nor a machine-learning framework, so

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Airflow Assets for models: what a DAG can be scheduled by when a model's version or alias changes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The package without its Airflow face, as one zip that another Python can import from."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every error this package raises on purpose, under one root.
 
 The tree is shallow because a person on call asks one question: will trying again help? The operators tell Airflow

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the package's errors end an Airflow task."""
 
 from __future__ import annotations

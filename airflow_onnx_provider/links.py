@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Links on a task in the Airflow UI, and the addresses of the plugin's pages that they lead to."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which partition of the data a run is about."""
 
 from __future__ import annotations

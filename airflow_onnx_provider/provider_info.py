@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What Airflow asks of a provider; it imports nothing, because Airflow calls it at every start."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run's figures through Airflow's own stats: StatsD, Datadog or OpenTelemetry, as ``[metrics]`` says."""
 
 from __future__ import annotations

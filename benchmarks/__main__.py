@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m benchmarks`: prepare what is missing, run every work, write the page, the picture and the numbers."""
 
 from __future__ import annotations

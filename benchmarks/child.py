@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A way's own process, spoken to in JSON lines.
 
     python -m benchmarks.child WAY

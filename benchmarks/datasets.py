@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The data sets as Parquet, made once and kept: photographs, a table of floats, token arrays."""
 
 from __future__ import annotations

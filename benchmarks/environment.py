@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the suite keeps its things, what its child processes are given, and what the machine is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a work: all its ways in turn, round by round, so that a machine that drifts slows all of them alike.
 
 In the first rounds a way is started anew, and its first pass is the cold one. Later it stays, and before its turn it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much memory a child's processes hold while it works."""
 
 from __future__ import annotations

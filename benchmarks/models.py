@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model versions that the works score, made once and kept."""
 
 from __future__ import annotations

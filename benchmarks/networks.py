@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The networks, with random weights from fixed seeds.
 
     python -m benchmarks.networks keras MobileNetV2 TARGET PARQUET...

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ordinary days through the checks: how large the measures of drift get when nothing is wrong.
 
     python -m benchmarks.ordinary_days --days 30 --pictures 1200

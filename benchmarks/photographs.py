@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures that decode and compress like photographs, drawn from seeds.
 
 A few large scenes of noise at all scales, light and shapes are drawn once; every photograph is another part of one of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The results as one picture: for each work, each way's share of the limit."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A way in a process of its own, seen from the harness."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the turns say: medians and ranges, shares of the limit, ratios of ways, as a Markdown page."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is measured: each work is a model, a data set, and the ways that score it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """### Classify a day's product pictures
 
 `catalog → convert → validate → optimize → quantize → infer → check → report → approve → publish → promote → card`

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """### Give a day of predictions back the rows that it had before
 
 For a day that was published and should not have been. Trigger it with the day; one task moves the published rows, their

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m demo`: train, draw three days, run the first one through Airflow and Spark, and show what came of it."""
 
 from __future__ import annotations

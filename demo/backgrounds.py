@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What lies behind a product: plain, shaded, textured, a table by a wall, or other things lying about.
 
 Every function gives an RGB image of `size` (width, height in pixels) around one main colour.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws the shop's catalogue: a folder of product pictures for each day.
 
     python -m demo.catalog --out DIR --day 2026-01-01 --day 2026-01-02 --pictures 1200 --seed 7

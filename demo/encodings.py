@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files a shop gets: sound ones in several formats, and broken ones."""
 
 import io

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Airflow of the demo: its settings as environment variables, so that nothing outside `.demo/` is touched."""
 
 from __future__ import annotations

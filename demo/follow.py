@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Airflow's console log, cut down to what a person wants to follow."""
 
 from __future__ import annotations

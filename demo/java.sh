@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Spark 4 needs Java 17 or newer. Install it where that needs no question, else say what to do in one line.
 set -u
 

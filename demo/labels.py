@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The file in which people wrote down what is on a picture."""
 
 import csv

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The camera and its light: what turns clean drawings into pictures as shops get them."""
 
 import numpy as np

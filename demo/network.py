@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demo's classifier: a small convolutional network in Keras on TensorFlow.
 
 Plain convolutions of 24 channels and more, because those are what int8 makes faster; depthwise ones hardly gain.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A batch of pictures, planned first and then drawn: the plan alone decides every byte, however many workers draw."""
 
 from collections.abc import Sequence

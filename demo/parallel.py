@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Work spread over processes."""
 
 from collections.abc import Callable, Iterator, Sequence

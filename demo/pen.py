@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A pen that draws filled shapes of a product in the product's own coordinates.
 
 Product coordinates run from -1 to 1 on both axes, x to the right and y down; the placement turns, tilts and scales

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws one product picture. The same category, size and generator state always give the same pixels."""
 
 import colorsys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How each of the ten product categories looks.
 
 Shapes vary with the generator; colours say nothing about the category.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random streams that can never overlap: one per purpose, batch and picture."""
 
 from enum import IntEnum

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`airflow standalone` as a child that is gone, with everything below it, when its time is over."""
 
 from __future__ import annotations

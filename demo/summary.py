@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The figures of one published day, as a short table and as `summary.json`."""
 
 from __future__ import annotations

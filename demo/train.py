@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws a training set and trains the demo's classifier on it.
 
     python -m demo.train --out .demo/training

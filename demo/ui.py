@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m demo.ui`: a full Airflow with the reference DAG, to click through."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real browser: Debian's headless Chromium, driven by Playwright."""
 
 from __future__ import annotations

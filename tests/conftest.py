@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shared by all tests: an Airflow home of their own, a tiny real ONNX model in a store, and days of pictures."""
 
 from __future__ import annotations

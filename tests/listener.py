@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A web server on loopback that keeps what it is sent."""
 
 from __future__ import annotations

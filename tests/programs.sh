@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # What some tests drive beside Python: a browser, and Prometheus with its push gateway. Installed where that needs no
 # question; without them those tests are skipped and say so.
 set -u

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Buttons on a task, and where they lead."""
 
 from __future__ import annotations

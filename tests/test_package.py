@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The package as it is installed: cheap to import, complete as a wheel, on a Spark that fits together."""
 
 from __future__ import annotations

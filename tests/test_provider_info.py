@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What Airflow sees of the provider."""
 
 from __future__ import annotations

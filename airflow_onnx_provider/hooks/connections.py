@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Look connections up without Airflow's defaults for missing ones."""
 
 from __future__ import annotations

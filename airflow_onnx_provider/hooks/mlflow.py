@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The connection to an MLflow server, as the environment variables that MLflow itself reads."""
 
 from __future__ import annotations

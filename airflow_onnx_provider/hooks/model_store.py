@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The connection to a store of model versions."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the cluster behind a Spark connection can give now."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Spark provider's hook with its traps closed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model card: one page per version, made from its manifest and those of the versions that it was made from.
 
 Without Airflow: ``python -m airflow_onnx_provider.model.card <store>/<name>/<version>`` writes the pages beside the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convert a trained model to ONNX, and believe only what the graph itself shows."""
 
 from __future__ import annotations

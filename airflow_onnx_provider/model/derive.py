@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A new model version from an old one: the flow that optimising, quantising and pruning share."""
 
 from __future__ import annotations

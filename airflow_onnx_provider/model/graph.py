@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an ONNX file says it is, and whether it may be opened at all."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure a model version where it will run, and keep what was found in its manifest."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MLflow as a place where trained models come from, and as a place where versions and what was measured are logged.
 
 Nothing of a fetched model is opened here but its ``MLmodel`` file, which is YAML: no pickle, no code of its own.

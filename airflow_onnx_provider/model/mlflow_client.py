@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The way to an MLflow server: its client, its errors, and addresses that may be shown."""
 
 from __future__ import annotations

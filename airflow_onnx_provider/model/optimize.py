@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rewrite a model step by step; keep each step only if the answers stay, and write down what it gained."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Set a model's smallest weights to zero, as many as its accuracy allows; it then compresses better."""
 
 from __future__ import annotations

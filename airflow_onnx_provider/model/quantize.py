@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Quantise a model, and keep the result only if it is accurate enough and faster on the CPU type that will run it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Temporary folders that vanish with the work, even if the process that made them is killed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A trained model as its framework wrote it, and the door to the module that knows the framework."""
 
 from __future__ import annotations

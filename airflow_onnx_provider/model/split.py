@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cut a model into stages that each fit into less memory, and prove that the chain gives the whole model's answers.
 
 Each stage is a model version of its own, ``<name>.stage-<number>-of-<count>``, so that it can be quantised, validated,

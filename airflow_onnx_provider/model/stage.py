@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Heavy stages run in a child process, so that their memory goes back and a kill leaves nothing behind.
 
 Run as ``python -m airflow_onnx_provider.model.stage NAME RESULT_FILE`` with the stage's settings as one JSON line on

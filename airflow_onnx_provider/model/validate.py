@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prove a model version: sound, runnable within limits, and the same answers as its source."""
 
 from __future__ import annotations

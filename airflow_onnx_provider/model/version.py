@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Make a model version of an ONNX file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Notifier: a run in a short message, sent by any other notifier."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operator: ask a person before a doubtful day is published."""
 
 from __future__ import annotations

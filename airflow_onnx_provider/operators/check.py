@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operator: may anybody read this run's predictions?"""
 
 from __future__ import annotations

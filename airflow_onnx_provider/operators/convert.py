@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operator: a trained model to ONNX."""
 
 from __future__ import annotations

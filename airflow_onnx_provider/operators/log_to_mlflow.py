@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operator: log a model version to MLflow."""
 
 from __future__ import annotations

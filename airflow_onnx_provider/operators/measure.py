@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operator: measure a model version on this machine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operator: tell Airflow's stats and Prometheus how a run went."""
 
 from __future__ import annotations

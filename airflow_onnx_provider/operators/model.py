@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the operators share: how they name a model and run its heavy stages."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operator: write a version's model card."""
 
 from __future__ import annotations

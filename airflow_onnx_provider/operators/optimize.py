@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operator: the same model, rewritten to be smaller, faster or easier to feed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operator: let readers see the rows that a partition had before."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the operators after inference share: how they name a run's predictions."""
 
 from __future__ import annotations

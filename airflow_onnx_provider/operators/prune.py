@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operator: a model that compresses better, if it stays accurate."""
 
 from __future__ import annotations

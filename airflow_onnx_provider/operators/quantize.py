@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operator: a smaller and faster model, if it is both accurate and fast."""
 
 from __future__ import annotations

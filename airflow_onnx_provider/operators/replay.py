@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operator: score a published day's quarantine again, after somebody has repaired it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An inference run as it is asked for: everything that can be wrong is looked at, and the run is planned."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operator: let an alias name what it named before."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operator: score one partition of a catalogue on Spark."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operator: a model in stages that each need less memory."""
 
 from __future__ import annotations

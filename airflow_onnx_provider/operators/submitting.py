@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a planned request becomes one call of spark-submit, with all that the operator's user set by hand."""
 
 from __future__ import annotations

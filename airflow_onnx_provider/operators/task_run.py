@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which run a task is about, over all its tries."""
 
 from __future__ import annotations

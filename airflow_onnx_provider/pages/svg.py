@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plots as SVG inside a page: they take its text colour, in light and in dark, and need nothing else."""
 
 from __future__ import annotations

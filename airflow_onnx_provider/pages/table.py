@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A table, ready to be laid out: every cell is text."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Templates of pages: what comes from data is only text, and what is not there is an error."""
 
 from __future__ import annotations

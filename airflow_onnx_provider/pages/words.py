@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How pages write numbers and names. What is not known is said, never left out or made up."""
 
 from __future__ import annotations

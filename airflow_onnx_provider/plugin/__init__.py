@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page in Airflow's navigation: models, runs by day, reports and model cards, behind Airflow's login.
 
 Every component of Airflow imports this module, so it imports nothing itself; the first request builds the web

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What Airflow's own database knows of inference runs: their tasks, and what these returned."""
 
 from __future__ import annotations

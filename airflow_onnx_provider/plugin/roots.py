@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which folders the pages may read, and how a file below them is opened without being led astray."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs as the page shows them: the tasks that Airflow knows, and what the files beside the predictions say of them."""
 
 from __future__ import annotations

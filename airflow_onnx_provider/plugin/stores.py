@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The models of every store that Airflow knows: their versions, what names them, and what was measured of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page's content, ready to be laid out: every value is text, every address is whole."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The web application: every answer is for somebody whom Airflow knows, and only what this person may read.
 
 Only Airflow's API server imports this module.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Thresholds over a series of runs: an alert is raised and cleared, and in between it is quiet.
 
 The history is the output folder's own: the records of its checks, with the run manifests beside them.

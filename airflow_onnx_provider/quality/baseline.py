@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a day is compared with: earlier published partitions, chosen by a rule."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far a day's mix moved from an earlier one's, and how far chance alone would have moved it.
 
 A mix is a row of counts, one a cell: predicted rows per label, or per bin of the score. The statistics are SciPy's.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run's figures for Prometheus: a text file for node exporter, or a registry that can be pushed.
 
 Figures of a batch run are gauges: they stand for the last run until the next one replaces them all. What would grow

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks as data: gather what there is to know of one run, hold it to the settings, give the verdicts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run in a few lines, for a chat or a mail."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The run report: one page per run that says whether to trust it, and why not.
 
 Without Airflow: ``python -m airflow_onnx_provider.quality.report <output> <partition or run>`` writes the page and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the checks said of a run, kept beside its manifest: verdicts, the baseline, accuracy on labelled rows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Addresses that a catalogue gives in a column: kept below their root, and read from wherever that is."""
 
 from __future__ import annotations

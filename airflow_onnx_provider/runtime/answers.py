@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is kept of a model's answers: label and score, the best k, raw outputs."""
 
 from __future__ import annotations

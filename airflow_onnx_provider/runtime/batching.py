@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Model batches, rebuilt across the borders of Arrow batches: constant shape for tensors, a token budget for texts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small copies of inputs that could not be scored, for whoever has to find out why; bounded, however many there are."""
 
 from __future__ import annotations

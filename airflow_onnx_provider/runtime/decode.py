@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Encoded picture bytes to a fixed-size RGB tensor."""
 
 from __future__ import annotations

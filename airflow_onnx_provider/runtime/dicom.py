@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Medical pictures: one DICOM file to the 8-bit picture that a viewer would show first."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The feed: rows of Arrow batches in, model batches out, whatever a row is: picture, tensor, columns or tokens."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows whose bytes are needed before the scorer sees them: addresses below a root, and contents scored before."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Golden rows: a few real inputs with the answers of the accepted model, by which every other load of it is proved."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scoring that outlives native crashes: in a child process, whose death is traced to the row that it died on.
 
 Nothing in Python can catch a segmentation fault of a decoder or of ONNX Runtime. Here it ends a child process; the rows

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers that are known already, found by a row's content: sorted Arrow files, mapped into memory."""
 
 from __future__ import annotations

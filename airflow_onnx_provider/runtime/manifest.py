@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model's manifest: what a model version says about itself, as the executors and the store read it.
 
 A model version is a folder ``<store>/<name>/<version>/`` with ``model.onnx``, ``manifest.json`` and ``golden/``.

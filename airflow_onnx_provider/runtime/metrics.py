@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What one Spark task measures of itself, in a form that adds up over tasks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The books of one task: every row that came in leaves once, in its order, as predicted or quarantined."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Work done ahead in a thread of its own, so that reading and decoding go on while a batch is scored."""
 
 from __future__ import annotations

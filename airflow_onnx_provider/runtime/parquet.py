@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parquet files read by the worker itself, one piece after the other, so that no row goes through the JVM."""
 
 from __future__ import annotations

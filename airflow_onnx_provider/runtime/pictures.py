@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures, as bytes or as files, decoded straight into the buffer of a model batch."""
 
 from __future__ import annotations

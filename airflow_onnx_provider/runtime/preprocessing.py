@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How an input becomes a tensor: one definition for training, calibration, golden rows and executors."""
 
 from __future__ import annotations

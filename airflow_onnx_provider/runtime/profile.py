@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Execution profiles: how ONNX Runtime and the feed before it are set up, by name and field by field."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The yardstick: the same decode and the same model in plain processes, without Spark in between."""
 
 from __future__ import annotations

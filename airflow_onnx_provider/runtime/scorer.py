@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The scorer: Arrow batches of rows in, Arrow batches of outcomes out, exactly one outcome a row."""
 
 from __future__ import annotations

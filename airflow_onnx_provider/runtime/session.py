@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One ONNX Runtime session per worker process, opened with care and proved by its answers."""
 
 from __future__ import annotations

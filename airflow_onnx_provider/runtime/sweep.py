@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure what a model does on this machine, over threads, batch sizes, decoders and the arena."""
 
 from __future__ import annotations

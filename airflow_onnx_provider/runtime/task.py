@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What one Spark task does with its rows: the same in the worker itself and in a child process that may crash."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Columns of Arrow batches as the tensors that a model takes, and a model's tensors as Arrow columns.
 
 One table, ``_ELEMENTS``, decides which column may feed which tensor. No value changes unnoticed:

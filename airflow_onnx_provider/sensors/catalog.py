@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sensor: is the day's catalogue complete?"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sensor: has a model a new version, or has its alias moved?"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sensor: has the cluster room for the job?"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What all sensors share: look once, then wait in the triggerer or in the worker, and say what was seen."""
 
 from __future__ import annotations

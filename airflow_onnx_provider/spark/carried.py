@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers that this model gave to the same contents before: gathered from published days for the workers to look up."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What readers of a partition saw, one version after the other, and which of those versions are still there.
 
 Each partition has a log, ``<output>/_history/log/ds=<partition>.jsonl``, to which every publishing, rollback and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The driver's main: list, score in one pass, stage, count what was staged, sign it with a run manifest."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A submission as a ``SparkApplication`` for the Kubeflow Spark operator on Kubernetes."""
 
 from __future__ import annotations

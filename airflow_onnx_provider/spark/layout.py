@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where things lie below an output folder; Spark and Hive readers skip every name that begins with ``_``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure a model on the machines that will run it: a tiny Spark job, one task in each slot at once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decide how a job runs before it runs, each value with its reason. Pure: numbers in, a plan out."""
 
 from __future__ import annotations

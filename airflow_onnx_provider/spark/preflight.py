@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an executor needs, looked at by its own Python before anything else is asked of it.
 
 Only the standard library is used here, as the point is to find out what else there is.

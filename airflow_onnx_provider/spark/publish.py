@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From staging to published, in journaled renames (:mod:`~airflow_onnx_provider.spark.swap`).
 
 Of two runs of one day the first to be published wins. The other was based on rows that readers no longer see, so it is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run's quarantine as JSON lines, for what ships log files to a log store."""
 
 from __future__ import annotations

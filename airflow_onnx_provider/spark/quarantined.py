@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rows of a published day's quarantine as a source of their own: by their keys, where the day's rows lie."""
 
 from __future__ import annotations

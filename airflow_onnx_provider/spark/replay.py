@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A published day as the base of a replay: its quarantine is scored again, its predictions are taken over."""
 
 from __future__ import annotations

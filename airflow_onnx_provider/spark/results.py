@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From outcomes to what readers shall see, with the books counted on the files that were written."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many replaced versions of a partition stay: as a function and as a command line.
 
 ``python -m airflow_onnx_provider.spark.retention <output> --keep 3``. Run manifests, checks and reports of versions

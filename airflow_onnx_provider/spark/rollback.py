@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Give a partition back the rows that it had before, byte for byte: as a function and as a command line.
 
 ``python -m airflow_onnx_provider.spark.rollback <output> <partition>`` is the whole of it.

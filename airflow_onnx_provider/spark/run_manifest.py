@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The run manifest: written by the Spark job, the only proof of its success."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Score any Spark DataFrame, with or without Airflow: in a notebook, in a job of one's own, in a stream."""
 
 from __future__ import annotations

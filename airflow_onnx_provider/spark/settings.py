@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the operator tells the job."""
 
 from __future__ import annotations

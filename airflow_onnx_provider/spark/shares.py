@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cut a day into even shares, one for each Spark task. Pure; nothing is moved and no picture is opened."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a day's input consists of, listed once, by the driver."""
 
 from __future__ import annotations

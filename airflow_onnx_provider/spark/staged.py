@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What really lies in a run's folders, counted from the Parquet files' footers."""
 
 from __future__ import annotations

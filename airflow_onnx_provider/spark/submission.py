@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files and properties that one spark-submit needs, on each kind of cluster."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One version of a partition takes the place of another in journaled renames: a crash in between is finished later."""
 
 from __future__ import annotations

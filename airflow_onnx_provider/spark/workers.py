@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the driver has the workers do: prove the model, measure the raw speed, score."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trigger: wait for a model's new version, or for its alias to move, without a worker slot."""
 
 from __future__ import annotations

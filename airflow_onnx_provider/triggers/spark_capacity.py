@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trigger: wait for room on a cluster without a worker slot."""
 
 from __future__ import annotations

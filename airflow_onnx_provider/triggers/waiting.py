@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What all triggers share: look, sleep, look again, until something is there or the time is over."""
 
 from __future__ import annotations

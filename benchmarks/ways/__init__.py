@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ways to score a data set, one module each. A child process runs one of them."""
 
 from __future__ import annotations

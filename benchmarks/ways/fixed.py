@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Token arrays the usual way: batches of so many rows as they come, each padded to its longest row."""
 
 from __future__ import annotations

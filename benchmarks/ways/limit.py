@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The limit: the same decode and the same model in plain processes, one for each core, with nothing in between.
 
 Every pass reads the Parquet files, as all ways do. A cold one starts the processes and opens the model, too.

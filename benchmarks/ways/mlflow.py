@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MLflow: a pyfunc model that wraps ONNX Runtime, given to Spark by ``mlflow.pyfunc.spark_udf``."""
 
 from __future__ import annotations

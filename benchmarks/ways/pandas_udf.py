@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is written first: a pandas_udf that opens a session for each batch, with ONNX Runtime's defaults."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the peers share: a session with the settings that suit them, and a batch's answers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Spark's own way: ``pyspark.ml.functions.predict_batch_udf``, which keeps one model in each worker."""
 
 from __future__ import annotations

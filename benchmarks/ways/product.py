@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The product's own ``score`` on a DataFrame, or its ``score_parquet`` on the files."""
 
 from __future__ import annotations

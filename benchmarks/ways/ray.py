@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ray Data: ``map_batches`` with one actor for each core."""
 
 from __future__ import annotations

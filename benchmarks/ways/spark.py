@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Spark session for one way: the same settings for all of them, on local cores."""
 
 from __future__ import annotations

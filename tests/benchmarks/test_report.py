@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 from benchmarks.harness import Turn
 from benchmarks.report import RATIOS, Spread, markdown, share
 from benchmarks.ways import TITLES

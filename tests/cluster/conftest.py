@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The home of the integration tests, for the reference DAG on a cluster."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real Spark standalone cluster on loopback, from the installed pyspark: a master and two workers of one core each.
 
 Each worker has a loopback address of its own, so that Spark takes them for different machines: it never starts a

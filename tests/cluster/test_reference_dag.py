@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The reference DAG on a real standalone cluster, through a connection: the same rows as on `local[2]`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files in `docker/` against a real Prometheus that scrapes a real run, pushed and as a text file."""
 
 from __future__ import annotations

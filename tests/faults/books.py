@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Do the books of a published day balance? Counted from the Parquet files themselves, as a reader would see them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A home for a catalogue and its predictions, the connection to the cluster, and an end for every driver."""
 
 from __future__ import annotations

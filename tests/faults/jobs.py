@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Days that take their time, and the job over them as one can watch it from outside."""
 
 from __future__ import annotations

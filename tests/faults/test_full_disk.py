@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The output's disk is full in the middle of a job: one clear sentence, the old rows untouched, nothing left behind."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Under a real scheduler: drivers and tasks are killed, a finished run is cleared; Airflow's own ways lead out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Executors and workers die in the middle of a job, and slow ones are overtaken: the day is published all the same."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A picture that kills the process that decodes it costs its own row and no other."""
 
 from __future__ import annotations

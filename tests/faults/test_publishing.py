@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two runs of one day at once, and a publish that is killed in between."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Spark connection's cluster: which one it is, how it is asked, and the button that tests it."""
 
 from __future__ import annotations

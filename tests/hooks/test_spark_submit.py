@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """spark-submit as it is called on each kind of cluster, watched, and killed."""
 
 from __future__ import annotations

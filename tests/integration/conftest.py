@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A home like the demo's, with a network whose weights are set by hand so that no training is needed."""
 
 from __future__ import annotations

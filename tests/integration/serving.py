@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A full Airflow of one's own, spoken to over its REST API as the UI does."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The reference DAG from the command line, as CI would run it: `airflow dags test`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The reference DAG under a real scheduler, triggerer, API server and browser: scheduled, backfilled and triggered."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The corpus of bad and hostile models, and what the gates must say of each."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real architectures with random weights, written with ONNX's own helpers: no framework is loaded."""
 
 from __future__ import annotations

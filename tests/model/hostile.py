@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes models that nobody should open, each as small as it can be."""
 
 from __future__ import annotations

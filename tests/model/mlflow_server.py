@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real MLflow server on SQLite, for the tests of one module."""
 
 from __future__ import annotations

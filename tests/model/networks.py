@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks of PyTorch that a user could have; factories are named as `tests.model.networks:cnn`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Model cards: what they say of real, old, measured and hostile manifests, and that their pages are sound."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real architectures and estimators of every framework: converted, sound, run at 1, 2 and N rows, with stated parity.
 
 Each framework's models are built and converted together, so that its import is paid for once.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real Keras and TensorFlow models through the real converter; the only tests that import TensorFlow."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a conversion leaves behind when it is killed, and when two make the same version."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The flow from one version to the next, with stages that are written out here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """scikit-learn, XGBoost and LightGBM as sources: what they refuse, and how."""
 
 from __future__ import annotations

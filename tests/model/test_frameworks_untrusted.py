@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files that run code when they are opened: none does so by default. A canary file would prove it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every bad model is refused, each with its own message: none hangs, fills the memory, or runs anything of its own."""
 
 from __future__ import annotations

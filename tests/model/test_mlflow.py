@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models from a real MLflow server, and versions logged there."""
 
 from __future__ import annotations

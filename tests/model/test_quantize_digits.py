@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Quantisation on real data: scikit-learn's handwritten digits and a network trained on them here."""
 
 from __future__ import annotations

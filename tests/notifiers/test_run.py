@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The notifier around Airflow's own HTTP notifier, which talks to a real server."""
 
 from __future__ import annotations

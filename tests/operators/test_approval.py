@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A person's word before publishing. Airflow's own part of it (waiting, the form) is Airflow's to test."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The check as a task: what it returns, what it leaves, how it fails."""
 
 from __future__ import annotations

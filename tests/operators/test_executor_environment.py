@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an executor's Python lacks is said in one line, before any picture is read."""
 
 from __future__ import annotations

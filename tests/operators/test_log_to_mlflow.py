@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The connection to an MLflow server; with a real one the operator runs in ``tests/model/test_mlflow.py``."""
 
 from __future__ import annotations

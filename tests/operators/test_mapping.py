@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each operator declares its templates and can be mapped."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Figures of a run that was made by hand; a real run's are scraped in ``tests/docker``."""
 
 from __future__ import annotations

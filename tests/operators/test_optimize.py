@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The operators that rewrite and split, on a real store and in real child processes."""
 
 from __future__ import annotations

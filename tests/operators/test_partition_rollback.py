@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Roll a day back as a task does, with the event that other DAGs are scheduled by."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Promote and roll back as tasks do, with the events that other DAGs are scheduled by."""
 
 from __future__ import annotations

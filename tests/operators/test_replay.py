@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A published day is repaired: its quarantine is scored again, checked and published, on a real local Spark."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a day may consist of, each on a real local Spark: rows with pictures, with addresses, very many, very large."""
 
 from __future__ import annotations

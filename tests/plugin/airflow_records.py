@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows as Airflow writes them when DAGs with inference run, and the files that such runs leave."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Airflow's own API server with the plugin, on an Airflow home of its own, as a child process.
 
 Its users are those of Airflow's simple auth manager, made stricter: ``reader`` may read one DAG, ``clerk`` DAGs but no

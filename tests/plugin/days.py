@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two weeks of two DAGs, among them a day with a warning, a failed one and a job that broke; and two models."""
 
 from __future__ import annotations

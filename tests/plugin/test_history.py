@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the page asks Airflow's database, on a real one in memory."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plugin inside Airflow's own API server: who may see what, what is refused, and how it looks in a browser."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the files beside the predictions add to what Airflow knows of a run."""
 
 from __future__ import annotations

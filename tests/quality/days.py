@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Days as the Spark job leaves them: real Parquet in staging, and a run manifest with figures counted on the rows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each check against real files: a day that breaks it and nothing else, and a day that just does not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Days on which nothing is wrong raise no alarm, and a real change among them does.
 
 What is in a day is decided by the demo's own generator, another seed each day. What the model says of a picture is

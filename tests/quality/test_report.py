@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page of a run: what it says, that it is sound, and that a browser shows it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A stand-in for a scoring task: its rows say what happens to the process that scores them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files that something happened to, and what decoding one may end in."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """No address that a row gives leads out of its root."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The runtime on a real GPU; skipped where there is none."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers found again by their content."""
 
 from __future__ import annotations

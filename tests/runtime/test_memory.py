@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory stays flat: ten times the rows, the same peak."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parquet files read piece by piece."""
 
 from __future__ import annotations

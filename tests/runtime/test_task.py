@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a Spark task gives back for its rows, in each form that rows come in."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real things, only tiny: a classifier of 4 x 4 pictures by their colour, its model version, and encoded pictures.
 
 And one model for each other kind of input: features, texts beside numbers, token ids.

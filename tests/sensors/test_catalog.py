@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Waiting for a day, in a worker and in the triggerer."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Waiting until a plan fits on its cluster; the standalone master is a stand-in's page."""
 
 from __future__ import annotations

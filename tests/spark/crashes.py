@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes that are killed at a chosen step of their work on the disk."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Spark session in the test's own process."""
 
 from __future__ import annotations

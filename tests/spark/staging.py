@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs as the Spark job leaves them, with real Parquet files, and a way to look at what lies where."""
 
 from __future__ import annotations

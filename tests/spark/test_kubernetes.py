@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The same plan as a resource for the Spark operator."""
 
 from __future__ import annotations

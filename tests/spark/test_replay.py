@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The base of a replay, and where its quarantined rows are now."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is made of the tasks' own measurements."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Any DataFrame, scored on a real local Spark."""
 
 from __future__ import annotations

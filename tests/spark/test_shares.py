@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A day is cut into shares that differ by little, whatever it consists of."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a cluster's web API is spoken to: who asks, whom to believe, and what may be repeated of the answer."""
 
 from __future__ import annotations

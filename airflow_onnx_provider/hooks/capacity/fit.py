@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a job needs, held against what a cluster has free."""
 
 from __future__ import annotations

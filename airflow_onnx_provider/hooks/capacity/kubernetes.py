@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kubernetes, asked through its API: what its nodes have, less what pods hold, within the namespace's quotas."""
 
 from __future__ import annotations

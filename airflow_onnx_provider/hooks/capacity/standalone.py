@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A standalone master, asked at its web page's ``/json/`` (Spark's ``deploy/JsonProtocol.scala``)."""
 
 from __future__ import annotations

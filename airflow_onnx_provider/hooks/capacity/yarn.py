@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """YARN, asked through the ResourceManager's REST API (Hadoop's ``ResourceManagerRest.html``)."""
 
 from __future__ import annotations

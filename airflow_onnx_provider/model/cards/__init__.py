@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a model card is made of: the measured variants, the verdict in words, the lineage, the plots, the templates."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the manifests of all ages say was measured; what they do not say is None, never a guess."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small bar charts of variants as SVG that takes the page's own text colour."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What to do with a version, in words: rules over what was measured."""
 
 from __future__ import annotations

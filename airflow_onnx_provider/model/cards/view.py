@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A card's content, ready to be laid out: every value is text, every table has its headings."""
 
 from __future__ import annotations

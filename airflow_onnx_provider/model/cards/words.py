@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The words of a card: those of all pages, and what only models have."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows of Parquet files and numpy archives as the inputs of a model that takes plain columns or token ids."""
 
 from __future__ import annotations

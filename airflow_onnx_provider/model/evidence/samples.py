@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real inputs for parity, calibration and accuracy, read with the executors' own preprocessing."""
 
 from __future__ import annotations

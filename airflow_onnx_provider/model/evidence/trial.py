@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a model on given rows: its answers, its accuracy, its speed beside another's."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the frameworks of tables share: their inputs, and the names of what they give."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LightGBM as a source: models saved as text (``booster.save_model``)."""
 
 from __future__ import annotations

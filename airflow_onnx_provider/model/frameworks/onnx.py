@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX itself as a source: a file of unknown making, checked before it is copied."""
 
 from __future__ import annotations

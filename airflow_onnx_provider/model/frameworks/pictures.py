@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a picture becomes what a network was trained on: the part of preprocessing that goes into the graph."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """scikit-learn as a source: ``.skops`` files, and pickles (``.joblib``, ``.pkl``) by explicit trust."""
 
 from __future__ import annotations

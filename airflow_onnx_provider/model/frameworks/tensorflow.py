@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TensorFlow and Keras as a source: ``.keras``, ``.h5`` and SavedModel folders."""
 
 from __future__ import annotations

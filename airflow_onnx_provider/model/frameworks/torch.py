@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PyTorch as a source: a state_dict with the factory of its network, an ExportedProgram (``.pt2``), TorchScript."""
 
 from __future__ import annotations

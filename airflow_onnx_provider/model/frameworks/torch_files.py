@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What PyTorch keeps in files, opened: weights with the factory of their network, exported programs, TorchScript."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """XGBoost as a source: models saved as ``.json`` or ``.ubj``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gate: an opened model that gives, for real rows, the answers that it says it gives.
 
 The only gate that runs the model, so it belongs into a process with a memory limit and a time limit.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gate: weights outside the ONNX file lie in plain files of their own beside it, and are as large as they should be.
 
 ONNX's checker and ONNX Runtime each miss some of these; ONNX Runtime reads a hard link to any file of the machine, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How large, how new and how deep a model may be."""
 
 from __future__ import annotations

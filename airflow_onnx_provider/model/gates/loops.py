@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gate: no loop whose end, as the graph itself says, never comes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gate: only operators that ONNX Runtime brings itself, in versions that it knows, with no code of their own."""
 
 from __future__ import annotations

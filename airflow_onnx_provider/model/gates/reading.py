@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An ONNX file as protobuf, and the ways through it. Nothing that the file points to is opened here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gate: ONNX's own reference implementation gives the same answers, as far as it can be asked."""
 
 from __future__ import annotations

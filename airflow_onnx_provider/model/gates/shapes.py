@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gate: types and shapes agree, the outputs are what they are declared to be, and no tensor is a bomb."""
 
 from __future__ import annotations

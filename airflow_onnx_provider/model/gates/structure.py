@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gate: a graph that can be walked from its inputs to its outputs, once and to an end."""
 
 from __future__ import annotations

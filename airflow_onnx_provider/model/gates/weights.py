@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gate: each weight has exactly the bytes that its type and shape ask for, and holds numbers."""
 
 from __future__ import annotations

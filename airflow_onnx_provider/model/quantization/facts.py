@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a graph says about how it can be quantised."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What quantisation may cost and must bring, and how a variant is judged by it."""
 
 from __future__ import annotations

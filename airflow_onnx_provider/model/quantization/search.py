@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The search for the fastest variant that is accurate enough, within a budget of time."""
 
 from __future__ import annotations

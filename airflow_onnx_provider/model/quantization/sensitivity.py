@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which nodes a model's answers suffer from most when they are made 8-bit."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Speed of a variant beside its original, in batches like the executors'."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write quantised variants of one graph: static 8-bit, dynamic 8-bit, float16, and 4-bit matrix products."""
 
 from __future__ import annotations

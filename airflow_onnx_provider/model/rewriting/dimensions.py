@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Other sizes for a graph's axes: the batch, and the height and width of pictures."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a converted graph has to be before it is believed: one batch axis, named axes, and answers at any batch size."""
 
 from __future__ import annotations

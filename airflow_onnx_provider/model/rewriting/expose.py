@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Make inner tensors of a graph its outputs, for example the embedding before a classifier's last layer."""
 
 from __future__ import annotations

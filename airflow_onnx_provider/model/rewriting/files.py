@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX files with all of their weights, wherever these lie."""
 
 from __future__ import annotations

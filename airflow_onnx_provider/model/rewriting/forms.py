@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model on its way through the steps of an optimisation, and the rows that prove each step."""
 
 from __future__ import annotations

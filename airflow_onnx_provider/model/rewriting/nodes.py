@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A graph's nodes: what they read, in which order they can run, and which of their inputs are weights."""
 
 from __future__ import annotations

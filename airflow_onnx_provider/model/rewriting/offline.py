@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX Runtime's own graph optimisation, done once and written down."""
 
 from __future__ import annotations

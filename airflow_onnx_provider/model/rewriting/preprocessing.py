@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What turns a picture's bytes into a network's numbers, at the beginning of the graph."""
 
 from __future__ import annotations

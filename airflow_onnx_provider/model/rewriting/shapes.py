@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shapes and types of a graph's tensors, inferred without its weights' values."""
 
 from __future__ import annotations

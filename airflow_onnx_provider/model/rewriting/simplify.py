@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The same graph with less in it: constants folded, dead and doubled nodes gone, layers fused that can be."""
 
 from __future__ import annotations

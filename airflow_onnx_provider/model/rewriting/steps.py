@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The steps of an optimisation: what each is asked for, what it writes, and what its result must answer."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The best classes, picked inside the graph."""
 
 from __future__ import annotations

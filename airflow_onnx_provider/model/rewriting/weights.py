@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a graph's weights lie: inside ``model.onnx``, or beside it when there are too many for one protobuf."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a graph costs, node by node: bytes of weights and activations, multiplications, operations."""
 
 from __future__ import annotations

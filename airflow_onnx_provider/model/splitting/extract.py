@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Take a stage's nodes out of a model, with the weights that they read and no others."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where to cut a graph into stages: by dynamic programming over its costs, within a memory budget."""
 
 from __future__ import annotations

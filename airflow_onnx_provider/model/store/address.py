@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What names a model version: ``<store>/<name>/<version>``, or ``<store>/<name>@<alias>`` for what an alias names."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names such as ``candidate`` and ``production`` for a model's versions, with their history.
 
 An alias is an append-only log: ``<store>/<name>/_aliases/<alias>/000012.json`` is its twelfth move, and the highest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who comes to name a version and who is about to remove it: one of them sees the other.
 
 Both leave a mark first and look for the other's marks then. Whoever names a version (an alias, a stage that found its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Remove model versions that nothing needs any more, and nothing else.
 
 A version stays if it is among the newest ones or is young, if an alias names it or did so of late, if a run manifest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The few things a model store does with files, locally and in an object store, beside others who do the same.
 
 Object stores are reached through fsspec, by paths such as Airflow's ``ObjectStoragePath``. fsspec remembers listings;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The store of model versions: ``<root>/<name>/<version>/``, on a local folder or an object store."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks against the labels table: how many of the labelled rows are right, in all and of each class."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run's own files say: DuckDB scans the staged Parquet for everything that the manifest cannot know."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks of what moved since the baseline: the labels' shares, and the scores."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a check is given and what it gives back, and how a value is held to a limit."""
 
 from __future__ import annotations

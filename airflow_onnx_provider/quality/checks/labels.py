@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The labels table: what people say is in some of a day's rows."""
 
 from __future__ import annotations

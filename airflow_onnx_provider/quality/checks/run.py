@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks of the run itself: its books, its rows and its speed."""
 
 from __future__ import annotations

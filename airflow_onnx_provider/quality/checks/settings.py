@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a person can say of each check: limits, severity, tolerance; read from text or numbers."""
 
 from __future__ import annotations

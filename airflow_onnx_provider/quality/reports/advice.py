@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Advice in words: rules over the measured numbers. Each rule quotes the number that it speaks of, or says nothing."""
 
 from __future__ import annotations

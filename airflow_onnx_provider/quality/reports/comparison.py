@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run beside earlier days and beside labelled rows: labels, scores, accuracy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All that is known of a run when its report is written."""
 
 from __future__ import annotations

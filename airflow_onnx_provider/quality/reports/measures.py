@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Figures that follow from a run's measurements; where one was not measured it is None."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small pictures of a few rows' inputs, inside the page. What cannot be shown is said, and nothing stops the report.
 
 Inputs were written by others: they are decoded by the runtime's decoder with its limits, and read only where they lie

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A report's plots as SVG, each with its words for those who do not see it."""
 
 from __future__ import annotations

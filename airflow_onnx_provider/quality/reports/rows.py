@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A few rows of a run, picked by DuckDB: it reads the files in pieces and stays within its memory."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run's report shows of the rows themselves: the surest ones of some labels, the most doubtful, the refused."""
 
 from __future__ import annotations

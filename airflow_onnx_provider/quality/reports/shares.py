@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Labels now and before: shares of the rows, and what moved."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How fast a run was, and where its time and memory went."""
 
 from __future__ import annotations

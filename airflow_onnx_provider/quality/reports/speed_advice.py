@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Advice on speed, tasks and memory."""
 
 from __future__ import annotations

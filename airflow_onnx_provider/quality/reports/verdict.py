@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The verdict: may these rows be trusted, in one line, and if not, why not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The words of a report: those of all pages, and names for checks and reasons."""
 
 from __future__ import annotations

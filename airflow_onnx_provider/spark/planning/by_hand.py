@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What people set by hand: the planner's names, and Spark properties that mean the same."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What was decided, in the forms that people, Spark and JSON need."""
 
 from __future__ import annotations

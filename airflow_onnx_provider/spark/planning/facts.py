@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the planner is told: of the model, the cluster and the day. Numbers only."""
 
 from __future__ import annotations

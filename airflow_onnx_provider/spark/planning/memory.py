@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much memory an executor needs: the JVM's heap, and Python workers beside it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many executors of which size a cluster can hold, and which of these to take."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Infer, check and publish one day, with quick retries: what the fault suite kills."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers of a Kubernetes API server, shaped as in the API reference."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers of a standalone master's page."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers of a ResourceManager, shaped as in Hadoop's own documentation of its REST API."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stand-ins for the web APIs of clusters: real HTTP on loopback, answers from a table."""
 
 from __future__ import annotations

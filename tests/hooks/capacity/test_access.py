@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Credentials and trust towards a cluster's web API."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kubernetes, asked with its real client; the API server is a stand-in."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """YARN, asked through the ResourceManager's REST API."""
 
 from __future__ import annotations

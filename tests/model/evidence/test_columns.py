@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Samples and labelled rows of models that take columns, several inputs, texts or tokens."""
 
 from __future__ import annotations

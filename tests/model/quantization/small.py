@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small models of every kind as versions, whose right labels are their own answers: nothing has to be trained."""
 
 from __future__ import annotations

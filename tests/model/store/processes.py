@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes that work on one store: ``python -m tests.model.store.processes <root> <role> <own name> <file> <moves>``.
 
 Each prints one JSON object when it ends: what it did. One that sees something that must not be seen ends with an error.

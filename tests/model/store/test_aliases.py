@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names for versions, their history, and that no two of them get lost in each other."""
 
 from __future__ import annotations

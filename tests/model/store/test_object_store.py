@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A store in S3: moto's server over HTTP, reached as in Airflow, by a connection of the type `aws`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One store, many processes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a collection removes, and all that it must not."""
 
 from __future__ import annotations

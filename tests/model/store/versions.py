@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small model versions that differ, for tests of the store: what a model computes plays no part in it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A DAG whose check fails, run in this process with `dag.test()`; inference left its run by hand."""
 
 import os

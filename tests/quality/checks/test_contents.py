@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the one pass over the files finds, and which labels tables it takes."""
 
 from __future__ import annotations

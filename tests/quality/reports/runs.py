@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs to report on: facts with measured-looking numbers, and whole output folders with real rows and pictures."""
 
 from __future__ import annotations

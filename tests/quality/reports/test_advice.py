@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Advice in words: each rule quotes its number, or is silent."""
 
 from __future__ import annotations

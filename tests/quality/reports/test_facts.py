@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the rows of a run are now, as the day's folders and its log have it."""
 
 from __future__ import annotations

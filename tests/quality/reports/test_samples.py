@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows and pictures: picked from real files, kept below their folder, and never a reason to have no report."""
 
 from __future__ import annotations

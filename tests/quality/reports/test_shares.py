@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which of many labels are shown."""
 
 from __future__ import annotations
