@@ -212,6 +212,7 @@ MODEL = "catalog_classifier"
     },
 )
 def catalog_image_classification() -> None:
+    # [START howto_task_group_trained_model]
     onnx_batch_inference(
         group_id="day",
         prefix_group_id=False,  # there is one such group here, so its tasks can be called by their own names
@@ -246,6 +247,7 @@ def catalog_image_classification() -> None:
             "promote": {"outlets": [AssetAlias(f"{MODEL}_moves")]},
         },
     )
+    # [END howto_task_group_trained_model]
 
 
 catalog_image_classification()

@@ -61,6 +61,7 @@ HOME = os.environ.get("CATALOG_HOME", "/data")
     },
 )
 def rollback_catalog_day() -> None:
+    # [START howto_operator_onnx_partition_rollback]
     OnnxPartitionRollbackOperator(
         task_id="roll_back",
         output_path="{{ params.output }}",
@@ -69,6 +70,7 @@ def rollback_catalog_day() -> None:
         reason="{{ params.reason or '' }}",
         outlets=[Asset(name="catalog_predictions")],
     )
+    # [END howto_operator_onnx_partition_rollback]
 
 
 rollback_catalog_day()

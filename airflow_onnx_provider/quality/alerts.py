@@ -88,8 +88,9 @@ class Change:
 
     def __str__(self) -> str:
         limit = self.threshold.raise_at if self.raised else self.threshold.clear_at
-        state, days = ("RAISED", f" for {self.threshold.after} runs") if self.raised else ("CLEARED", "")
-        return f"{state} {self.threshold.name}: {self.value:.4g}, threshold {limit:.4g}{days}"
+        state = "RAISED" if self.raised else "CLEARED"
+        runs = f" for {self.threshold.after} runs" if self.raised and self.threshold.after > 1 else ""
+        return f"{state} {self.threshold.name}: {self.value:.4g}, threshold {limit:.4g}{runs}"
 
 
 def states(threshold: Threshold, values: Iterable[float | None]) -> list[bool]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import XComArg
+
 from airflow_onnx_provider.exceptions import BadInputError
 from airflow_onnx_provider.hooks.capacity.fit import Needs
 from airflow_onnx_provider.sensors.waiting import DEFERRABLE, WaitingSensor
@@ -42,7 +44,7 @@ class SparkCapacitySensor(WaitingSensor):
     def __init__(
         self,
         *,
-        plan: Mapping[str, Any] | str | None = None,
+        plan: Mapping[str, Any] | str | XComArg | None = None,
         cores: int | str | None = None,
         memory_mb: int | str | None = None,
         gpus: int | str | None = None,
@@ -51,7 +53,7 @@ class SparkCapacitySensor(WaitingSensor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.plan = plan
+        self.plan: Any = plan  # once rendered, no XComArg any more
         self.cores = cores
         self.memory_mb = memory_mb
         self.gpus = gpus

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from airflow_onnx_provider.quality.verdict import CheckRecord
 from airflow_onnx_provider.spark.history import last_move
 from airflow_onnx_provider.spark.layout import OutputLayout
 from airflow_onnx_provider.spark.run_manifest import RunManifest
-from demo.environment import DAG_ID, airflow_environment
+from demo.environment import DAG_ID, DAGS, airflow_environment
 from tests.browser import chromium, fits, page_of
 from tests.integration.conftest import draw_day
 from tests.integration.serving import Airflow, serving, wait_for
@@ -36,7 +37,10 @@ def today() -> str:
 def airflow(home: Path, today: str) -> Iterator[Airflow]:
     for day in (*DAYS, "2026-01-04", today):
         draw_day(home, day)
-    with serving(home, airflow_environment(home, master="local[2]")) as running:
+    dags = home / "dags"  # with this one alone Airflow is up as soon as the DAG is there
+    dags.mkdir()
+    shutil.copy(DAGS / f"{DAG_ID}.py", dags)
+    with serving(home, airflow_environment(home, master="local[2]", dags=dags)) as running:
         yield running
 
 
