@@ -13,7 +13,7 @@ endif
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test test-faults lint bench bench-quick airflow java clean
+.PHONY: demo test test-faults lint docs matrix images audit sbom bench bench-quick airflow java clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY) java  ## the whole daily job on real pictures, about five minutes
@@ -31,6 +31,20 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+docs: $(READY)  ## the site in .docs, warnings are errors
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs .docs
+	@echo "Open .docs/index.html"
+
+matrix: $(READY) java  ## Airflow, Python and Spark in pairs, and each extra alone, about XX minutes
+	$(BIN)/nox
+
+audit: $(READY)  ## the pinned versions against the published advisories
+	@$(BIN)/python release/audit.py || test $$? -eq 3
+
+sbom: $(READY)  ## sdist, wheel and bill of materials in dist/
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python release/sbom.py
 
 bench: $(BENCH)/.ready java  ## this product, its peers and the limit in one run, about 40 minutes
 	$(BENCH)/bin/python -m benchmarks
@@ -62,4 +76,4 @@ $(BENCH)/.ready: $(READY) constraints.txt benchmarks/requirements.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .demo .bench
+	rm -rf $(VENV) .demo .bench .docs .images .matrix dist

@@ -8,6 +8,9 @@ not to retry where ``retryable`` is False.
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -21,6 +24,10 @@ class BadInputError(OnnxProviderError):
     """Something the user gave is missing or unusable; a retry with the same input cannot help."""
 
     retryable = False
+
+
+class MissingExtraError(BadInputError):
+    """What one of the package's extras brings is not installed in this Python."""
 
 
 class ConversionError(BadInputError):
@@ -94,6 +101,25 @@ class RowError(OnnxProviderError):
         super().__init__(message)
         self.stage = stage
         self.reason = reason
+
+
+@contextmanager
+def needs_extra(extra: str, what: str, otherwise: str = "") -> Iterator[None]:
+    """Around the imports of what an extra brings: one line that names the extra, where they fail.
+
+    :param extra: of this package
+    :param what: needs it; the line begins with it
+    :param otherwise: another way out, with which the line goes on
+    :raises MissingExtraError: for an ``ImportError``
+    """
+    try:
+        yield
+    except ImportError as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MissingExtraError(
+            f"{what} needs the extra {extra}: pip install 'airflow-onnx-provider[{extra}]'{otherwise} "
+            f"({sys.executable}: {said})"
+        ) from error
 
 
 def from_traceback(text: str) -> OnnxProviderError | None:

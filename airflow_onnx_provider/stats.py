@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from airflow.sdk.configuration import conf
-from airflow.sdk.observability import stats
+from airflow.sdk.observability.stats import Stats  # 3.3's functions in a form that 3.2 has as well
 
 from airflow_onnx_provider.quality.exposition import figures_of, model_name, require_job
 from airflow_onnx_provider.quality.verdict import CheckRecord
@@ -36,9 +36,9 @@ def emit(manifest: RunManifest, record: CheckRecord | None, job: str) -> int:
         path = (PREFIX, name) if tagged else (PREFIX, job, name, *map(_part, own.values()))
         tags = {**common, **own}
         if name == "duration_seconds":
-            stats.timing(".".join(path), timedelta(seconds=value), tags=tags)
+            Stats.timing(".".join(path), timedelta(seconds=value), tags=tags)
         else:
-            stats.gauge(".".join(path), value, tags=tags)
+            Stats.gauge(".".join(path), value, tags=tags)
         sent += 1
 
     for figure in figures_of(manifest, record):

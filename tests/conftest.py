@@ -45,12 +45,13 @@ ROOMS = {
         "tests/runtime/test_tensors.py",
         "tests/spark/test_score.py",
     ),
+    "package": ("tests/package/",),
     "tensorflow": ("tests/model/test_convert.py", "tests/model/test_conversion_matrix.py"),
 }
 """What must not run beside itself, by how its path begins; the first room wins.
 
 ``cluster``: the cluster, schedulers and dying processes, which is the longest; ``spark``: all other jobs, of which each
-keeps about one core busy; ``tensorflow``: what imports it.
+keeps about one core busy; ``package``: what installs the wheel; ``tensorflow``: what imports it.
 """
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import psutil
 from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.sdk import Connection
 
-from airflow_onnx_provider.exceptions import BadInputError, OnnxProviderError
+from airflow_onnx_provider.exceptions import BadInputError, MissingExtraError, OnnxProviderError, needs_extra
 from airflow_onnx_provider.hooks.capacity.access import (
     TIMEOUT_SECONDS,
     Access,
@@ -44,6 +45,9 @@ YARN_TRACKING = re.compile(r"\btracking URL: (https?://\S+)")
 KUBERNETES_APPLICATION = re.compile(r"\bapplication ID (spark-\w+)")
 KUBERNETES_SUBMISSION = re.compile(r"\bsubmission ID [\w-]+:(\S+-driver)\b")
 TOKEN = re.compile(r"([\w.\-]*(?:token|credential|access\.?key)[\w.\-]*=)\S+", re.IGNORECASE)
+
+SPARK_DISTRIBUTIONS = ("pyspark", "pyspark-client")
+"""They write into one folder; the Spark provider brings the second one."""
 
 PR_SET_PDEATHSIG = 1
 KILL_SECONDS = 60
@@ -98,6 +102,8 @@ class OnnxSparkSubmitHook(SparkSubmitHook):
 
     def submit(self, application: str = "", **kwargs: Any) -> str | None:
         """Run spark-submit; it dies with this process, however that ends."""
+        if uses_installed_spark() and (said := mixed_spark()):
+            self.log.warning("%s", said)
         return super().submit(application, preexec_fn=dying_with_this_process(), **kwargs)
 
     def on_kill(self) -> None:
@@ -303,14 +309,14 @@ def dying_with_this_process() -> Callable[[], None]:
 def find_spark_submit(binary: str = "spark-submit") -> str:
     """Path of spark-submit: on the PATH, else beside this Python.
 
-    :raises BadInputError: if there is none
+    :raises MissingExtraError: if there is none
     """
     beside = Path(sys.executable).parent / binary
     found = shutil.which(binary) or (str(beside) if beside.is_file() else None)
     if found is None:
-        raise BadInputError(
-            f"{binary} is neither on the PATH nor beside {sys.executable}. Install Spark for this worker: "
-            "pip install 'airflow-onnx-provider[spark]'"
+        raise MissingExtraError(
+            f"{binary} is neither on the PATH nor beside {sys.executable}. Put the bin folder of your Spark on the "
+            "PATH; without one, a submission needs the extra spark: pip install 'airflow-onnx-provider[spark]'"
         )
     return found
 
@@ -331,14 +337,10 @@ def require_java() -> None:
 def require_kubernetes(master: str) -> None:
     """Make sure that the Spark provider can submit to Kubernetes; without its package it ends in a NameError.
 
-    :raises BadInputError: if the package is not installed
+    :raises MissingExtraError: if the package is not installed
     """
-    try:
+    with needs_extra("kubernetes", f"a submission to {master}"):
         import airflow.providers.cncf.kubernetes.kube_client  # noqa: F401
-    except ImportError:
-        raise BadInputError(
-            f"a submission to {master} needs a package: pip install 'airflow-onnx-provider[kubernetes]'"
-        ) from None
 
 
 def submit_environment(deploy_mode: str) -> dict[str, str]:
@@ -350,8 +352,26 @@ def submit_environment(deploy_mode: str) -> dict[str, str]:
     environment = {"ORT_DISABLE_TELEMETRY": "1"}
     if deploy_mode == "client":
         return environment | {"PYSPARK_DRIVER_PYTHON": sys.executable}
-    scripts, installed = shutil.which("spark-submit"), find_spec("pyspark")
-    pip_installed = scripts is None or Path(scripts).parent == Path(sys.executable).parent
-    if "SPARK_HOME" not in os.environ and pip_installed and installed and installed.origin:
+    installed = find_spec("pyspark")
+    if uses_installed_spark() and installed and installed.origin:
         environment["SPARK_HOME"] = str(Path(installed.origin).parent)
     return environment
+
+
+def uses_installed_spark() -> bool:
+    """Whether the Spark that submits is the one that pip put beside this Python."""
+    scripts = shutil.which("spark-submit")
+    beside = scripts is None or Path(scripts).parent == Path(sys.executable).parent
+    return beside and "SPARK_HOME" not in os.environ
+
+
+def mixed_spark() -> str:
+    """What is wrong with the Spark beside this Python, with the way out; empty: nothing is."""
+    found = {name: next((one.version for one in distributions(name=name)), "") for name in SPARK_DISTRIBUTIONS}
+    if len(set(found.values()) - {""}) < 2:
+        return ""
+    both = " and ".join(f"{name} {version}" for name, version in found.items())
+    return (
+        f"{both} are both installed and share one folder, so what runs is a mixture of the two: uninstall both, then "
+        "install airflow-onnx-provider[spark] (or spark-4-1, spark-4-0), which names two of one version"
+    )

@@ -9,22 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from airflow_onnx_provider.exceptions import BadInputError
+from airflow_onnx_provider.exceptions import BadInputError, needs_extra
 
 
 def import_mlflow() -> Any:
     """MLflow, with its telemetry and its progress bars off unless the environment says otherwise.
 
-    :raises BadInputError: if it is not installed
+    :raises MissingExtraError: if it is not installed
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    try:
+    with needs_extra("mlflow", "MLflow"):
         import mlflow
-    except ImportError as error:
-        raise BadInputError(
-            f"MLflow is not installed ({error}); install airflow-onnx-provider[mlflow] where this runs"
-        ) from error
     return mlflow
 
 

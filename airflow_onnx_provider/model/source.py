@@ -32,6 +32,9 @@ FRAMEWORKS = {
 MLFLOW = ("models:/", "runs:/")
 """What the address of a model on an MLflow server begins with."""
 
+OTHER_PYTHON = ", or name another Python with python="
+"""The other way out where the Python that a stage runs in lacks a framework."""
+
 Predictor = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 """A source model as a plain function: arrays ``[rows, …]`` in and out, named as the ONNX graph's inputs and outputs."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from airflow_onnx_provider.exceptions import BadInputError
+from airflow_onnx_provider.exceptions import needs_extra
 
 INK = "#010203"
 """Stands for the text colour; the page replaces it by its own."""
@@ -27,13 +27,11 @@ def new_figure(width: float, height: float, page: str) -> Any:
     :param width: in inches; an SVG inch is 72 pixels
     :param height: likewise
     :param page: what is made, for the error
-    :raises BadInputError: if matplotlib is not installed
+    :raises MissingExtraError: if matplotlib is not installed
     """
-    try:
+    with needs_extra("report", page):
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise BadInputError(f"{page} needs matplotlib ({error}); install airflow-onnx-provider[report]") from error
     figure = Figure(figsize=(width, height))
     FigureCanvasSVG(figure)
     return figure
@@ -45,12 +43,10 @@ def drawing(page: str, **settings: Any) -> Iterator[None]:
 
     :param page: what is made, for the error, and as the salt of its ids: the same page has the same ones each time
     :param settings: matplotlib's, beside these
-    :raises BadInputError: if matplotlib is not installed
+    :raises MissingExtraError: if matplotlib is not installed
     """
-    try:
+    with needs_extra("report", page):
         import matplotlib as mpl
-    except ImportError as error:
-        raise BadInputError(f"{page} needs matplotlib ({error}); install airflow-onnx-provider[report]") from error
     own: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": page,

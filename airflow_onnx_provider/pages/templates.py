@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_onnx_provider.exceptions import BadInputError
+from airflow_onnx_provider.exceptions import needs_extra
 
 
 def templates(package: str, folder: str, page: str) -> Any:
@@ -18,12 +18,10 @@ def templates(package: str, folder: str, page: str) -> Any:
     :param package: that has the templates
     :param folder: in it
     :param page: what is made, for the error
-    :raises BadInputError: if jinja2 is missing
+    :raises MissingExtraError: if jinja2 is missing
     """
-    try:
+    with needs_extra("report", page):
         from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
-    except ImportError as error:
-        raise BadInputError(f"{page} needs jinja2 ({error}); install airflow-onnx-provider[report]") from error
     own, shared = PackageLoader(package, folder), PackageLoader("airflow_onnx_provider", "pages")
     return Environment(
         loader=ChoiceLoader([own, shared]),

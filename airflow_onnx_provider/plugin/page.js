@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The page works without this. Inside Airflow it is framed: the frame may not lead the window elsewhere by itself, and
 // Airflow's own switch between light and dark does not reach it.
 const framed = () => {

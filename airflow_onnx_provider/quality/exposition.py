@@ -18,7 +18,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_onnx_provider.exceptions import BadInputError
+from airflow_onnx_provider.exceptions import BadInputError, needs_extra
 from airflow_onnx_provider.quality.verdict import CheckRecord
 from airflow_onnx_provider.spark.layout import RUN_FILE, OutputLayout
 from airflow_onnx_provider.spark.run_manifest import RunManifest
@@ -157,15 +157,12 @@ def registry_of(
 
     :param job: short name of the daily job, the same every day
     :param published: as in :func:`figures_of`
-    :raises BadInputError: if the extra ``prometheus`` is not installed, or ``job`` will not do
+    :raises BadInputError: if ``job`` will not do
+    :raises MissingExtraError: without the extra ``prometheus``
     """
     require_job(job)
-    try:
+    with needs_extra("prometheus", "telling Prometheus"):
         from prometheus_client import CollectorRegistry
-    except ImportError as error:
-        raise BadInputError(
-            "figures for Prometheus need the extra prometheus: pip install 'airflow-onnx-provider[prometheus]'"
-        ) from error
     registry = CollectorRegistry()
     registry.register(_Run(manifest, figures_of(manifest, record, published), job))
     return registry

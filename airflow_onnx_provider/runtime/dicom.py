@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from airflow_onnx_provider.exceptions import BadInputError, RowError
+from airflow_onnx_provider.exceptions import RowError, needs_extra
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -34,15 +34,11 @@ def decode_dicom(data: bytes, max_pixels: int) -> Image.Image:
 
     :param max_pixels: limit of rows x columns, compared before the pixels are touched
     :raises RowError: ``too_many_pixels``, or ``broken_image`` also for a compression that pydicom cannot undo here
-    :raises BadInputError: if pydicom is not installed
+    :raises MissingExtraError: if pydicom is not installed
     """
-    try:
+    with needs_extra("dicom", "a DICOM picture", "; for an executor's Python, pip install pydicom"):
         from pydicom import Dataset, dcmread
         from pydicom.pixels.utils import pixel_array
-    except ImportError as error:
-        raise BadInputError(
-            "pydicom is not installed and this is a DICOM file: pip install 'airflow-onnx-provider[dicom]'"
-        ) from error
     stream = io.BytesIO(data)
     try:
         if not _has_decoder(stream):

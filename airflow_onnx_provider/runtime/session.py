@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from airflow_onnx_provider.exceptions import BadInputError, GoldenMismatchError
+from airflow_onnx_provider.exceptions import BadInputError, GoldenMismatchError, needs_extra
 from airflow_onnx_provider.runtime.decode import decode_image
 from airflow_onnx_provider.runtime.golden import GoldenRows, largest_difference
 from airflow_onnx_provider.runtime.manifest import MODEL_NAME, ModelManifest
@@ -30,16 +30,13 @@ def import_onnxruntime() -> Any:
     Its Linux wheels create a device id and a database and start a thread on import; only this variable, set before
     the import, stops that.
 
-    :raises BadInputError: if no onnxruntime is installed in this Python, or two that overwrite each other
+    :raises MissingExtraError: if no onnxruntime is installed in this Python
+    :raises BadInputError: if two are, which overwrite each other
     """
     _require_one_build()
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    try:
+    with needs_extra("cpu", "ONNX Runtime", ", or [gpu]; for an executor's Python, pip install onnxruntime"):
         import onnxruntime
-    except ImportError as error:
-        raise BadInputError(
-            "onnxruntime is not installed in this Python: pip install 'airflow-onnx-provider[cpu]' (or [gpu])"
-        ) from error
     return onnxruntime
 
 

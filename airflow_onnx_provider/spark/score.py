@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_onnx_provider.exceptions import BadInputError
+from airflow_onnx_provider.exceptions import BadInputError, needs_extra
 from airflow_onnx_provider.runtime.answers import Answers
 from airflow_onnx_provider.runtime.feed import InputColumns, input_columns
 from airflow_onnx_provider.runtime.manifest import ModelManifest
@@ -62,7 +62,8 @@ def score(
         one column for each raw output, and for a quarantined row ``stage``, ``reason``, ``error``
     :raises BadInputError: before anything runs, for a model, column or type that does not fit
     """
-    from pyspark.sql.pandas.types import from_arrow_schema
+    with needs_extra("spark", "score"):
+        from pyspark.sql.pandas.types import from_arrow_schema
 
     keys = _as_names(key)
     named = df.select(*_needed(keys, input, df.columns))
@@ -95,7 +96,8 @@ def score_parquet(
         task's even share
     :raises BadInputError: before anything runs, for a model, column or type that does not fit, or no files
     """
-    from pyspark.sql.pandas.types import from_arrow_schema
+    with needs_extra("spark", "score_parquet"):
+        from pyspark.sql.pandas.types import from_arrow_schema
 
     files = [str(Path(path).absolute()) for path in paths]
     if not files:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -126,7 +127,9 @@ def test_airflows_own_route_reaches_the_button(monkeypatch: pytest.MonkeyPatch, 
     with standing_in(STANDALONE) as page:
         extra = json.dumps({"web_address": page.address}) if connection.pop("extra", "") else None
         body = ConnectionBody(connection_id="mine", conn_type="spark_cluster", extra=extra, **connection)
-        answer = route.test_connection(body, user=None, auth_manager=nobody)
+        who = {"user": None, "auth_manager": nobody}
+        asks = inspect.signature(route.test_connection).parameters  # Airflow 3.2 has asked before
+        answer = route.test_connection(body, **{name: one for name, one in who.items() if name in asks})
     assert answer.status is True, answer.message
     assert answer.message.startswith(connection["host"])
     assert "cores free" in answer.message

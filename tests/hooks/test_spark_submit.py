@@ -386,6 +386,45 @@ def test_a_link_that_cannot_be_kept_does_not_fail_the_job(
     assert "the job's last word" in said, "it was listened to up to its end"
 
 
+MIXED = "pyspark 4.2.1 and pyspark-client 4.2.0 are both installed and share one folder, so what runs is a mixture"
+
+
+@pytest.mark.parametrize(
+    ("installed", "spark_home", "warned"),
+    [
+        ("pyspark 4.2.1, pyspark-client 4.2.0", None, True),
+        ("pyspark 4.2.0, pyspark-client 4.2.0", None, False),
+        ("pyspark-client 4.2.0", None, False),
+        ("pyspark 4.2.1, pyspark-client 4.2.0", "/opt/spark", False),
+    ],
+    ids=["two versions", "one version", "the client alone", "another Spark is used"],
+)
+def test_two_halves_of_spark_with_two_versions_are_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+    recorder: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    *,
+    installed: str,
+    spark_home: str | None,
+    warned: bool,
+) -> None:
+    versions = dict(one.split() for one in installed.split(", "))
+
+    def stand_in(name: str) -> list[SimpleNamespace]:
+        return [SimpleNamespace(version=versions[name])] if name in versions else []
+
+    monkeypatch.setattr("airflow_onnx_provider.hooks.spark_submit.distributions", stand_in)
+    monkeypatch.delenv("SPARK_HOME", raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+    if spark_home:
+        monkeypatch.setenv("SPARK_HOME", spark_home)
+    connect(monkeypatch, "local[2]")
+
+    OnnxSparkSubmitHook(spark_binary=str(recorder(""))).submit("job.py")
+
+    assert (MIXED in capsys.readouterr().out) is warned
+
+
 @pytest.mark.parametrize("host", ["local[2]", "yarn", "k8s://https://k:6443"])
 def test_a_driver_here_runs_in_this_python_without_telemetry(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recorder: Callable[..., Path], host: str

@@ -488,5 +488,5 @@ def test_a_card_without_airflow(store: ModelStore, address: str, capsys: pytest.
 def test_a_missing_package_is_one_line_that_names_the_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
 
-    with pytest.raises(BadInputError, match=rf"needs {package} .*install airflow-onnx-provider\[report\]"):
+    with pytest.raises(BadInputError, match=rf"needs the extra report: pip install .*{package}"):
         card_html(QUANTIZED_VERSION)

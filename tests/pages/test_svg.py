@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from airflow_onnx_provider.exceptions import BadInputError
+from airflow_onnx_provider.exceptions import MissingExtraError
 from airflow_onnx_provider.pages.svg import drawing, inline, new_figure
 
 
@@ -42,5 +42,7 @@ def test_two_plots_of_one_page_do_not_share_ids_and_each_finds_its_own() -> None
 def test_a_missing_matplotlib_is_one_line_that_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
 
-    with pytest.raises(BadInputError, match=r"a page needs matplotlib .*install airflow-onnx-provider\[report\]"):
+    with pytest.raises(
+        MissingExtraError, match=r"^a page needs the extra report: pip install 'airflow-onnx-provider\[re"
+    ):
         a_plot("one")

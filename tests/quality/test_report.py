@@ -339,7 +339,7 @@ def test_a_report_without_airflow(layout: OutputLayout, capsys: pytest.CaptureFi
 def test_a_missing_package_is_one_line_that_names_the_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
 
-    with pytest.raises(BadInputError, match=rf"a run report needs {package} .*install airflow-onnx-provider\[report\]"):
+    with pytest.raises(BadInputError, match=rf"a run report needs the extra report: pip install .*{package}"):
         report_html(some_facts())
 
 

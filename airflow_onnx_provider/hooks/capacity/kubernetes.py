@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from airflow_onnx_provider.exceptions import BadInputError, OnnxProviderError
+from airflow_onnx_provider.exceptions import BadInputError, OnnxProviderError, needs_extra
 from airflow_onnx_provider.hooks.capacity.access import TIMEOUT_SECONDS, Access, expecting, host_of
 from airflow_onnx_provider.hooks.capacity.fit import capped
 from airflow_onnx_provider.hooks.connections import require_connection
@@ -42,16 +42,13 @@ def capacity(master: str, access: Access, namespace: str | None, kubernetes_conn
     :param namespace: where executors run; default: that of the Kubernetes connection, else ``default``
     :param kubernetes_conn_id: connection of the type ``kubernetes`` to ask with; default: the master's address with
         the token and the CA in ``access``, or inside that cluster with the service account of this pod
-    :raises BadInputError: if the client is not installed, or the API refuses the credentials
+    :raises MissingExtraError: if the client is not installed
+    :raises BadInputError: if the API refuses the credentials
     :raises OnnxProviderError: if the API does not answer as Kubernetes does
     """
-    try:
+    with needs_extra("kubernetes", f"asking {master} what is free"):
         from kubernetes.client import ApiException, CoreV1Api
         from urllib3.exceptions import HTTPError
-    except ImportError:
-        raise BadInputError(
-            f"{master} can only be asked with the Kubernetes client: pip install 'airflow-onnx-provider[kubernetes]'"
-        ) from None
     client, namespace = _connect(master, access, namespace, kubernetes_conn_id)
     api, host = CoreV1Api(client), client.configuration.host
     try:
@@ -79,13 +76,13 @@ def _connect(master: str, access: Access, namespace: str | None, conn_id: str | 
 
     if conn_id:
         require_connection(conn_id, ("kubernetes",), EXAMPLE)
-        try:
+        with needs_extra("kubernetes", f"the connection {conn_id!r}"):
             from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
-
+        try:
             hook = KubernetesHook(conn_id=conn_id)
             with _default_settings_kept():
                 return hook.api_client, namespace or hook.get_namespace() or "default"
-        except (ConfigException, AirflowException, ImportError) as error:
+        except (ConfigException, AirflowException) as error:
             raise BadInputError(f"the connection {conn_id!r} cannot be used: {access.clean(str(error))}") from None
     if access.auth not in {"none", "bearer"}:
         raise BadInputError(

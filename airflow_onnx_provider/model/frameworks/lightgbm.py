@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from airflow_onnx_provider.exceptions import BadInputError, ConversionError
+from airflow_onnx_provider.exceptions import BadInputError, ConversionError, needs_extra
 from airflow_onnx_provider.model.frameworks.columns import (
     LABEL,
     PREDICTION,
@@ -22,7 +22,7 @@ from airflow_onnx_provider.model.frameworks.columns import (
     write_booster,
 )
 from airflow_onnx_provider.model.frameworks.xgboost import NEWEST_CONVERTER_OPSET
-from airflow_onnx_provider.model.source import Predictor, SourceModel
+from airflow_onnx_provider.model.source import OTHER_PYTHON, Predictor, SourceModel
 
 CLASSES = ("binary", "multiclass")
 
@@ -36,8 +36,9 @@ def to_onnx(source: SourceModel, path: Path, opset: int) -> dict[str, Any]:
     """
     require_no_preprocessing(source)
     lightgbm, booster = _open(source)
-    import onnxmltools
-    from onnxmltools.convert.common.data_types import FloatTensorType
+    with needs_extra("boosting", "converting a LightGBM model", OTHER_PYTHON):
+        import onnxmltools
+        from onnxmltools.convert.common.data_types import FloatTensorType
 
     name, _ = features_of(source, booster.num_feature())
     if _objective(booster) == "multiclassova":
@@ -74,13 +75,8 @@ def open_predictor(source: SourceModel) -> Predictor:
 
 
 def _open(source: SourceModel) -> tuple[Any, Any]:
-    try:
+    with needs_extra("boosting", "a LightGBM model", OTHER_PYTHON):
         import lightgbm
-    except ImportError as error:
-        raise BadInputError(
-            "LightGBM is not installed in this Python: pip install 'airflow-onnx-provider[boosting]', or name another "
-            "one with python="
-        ) from error
     try:
         return lightgbm, lightgbm.Booster(model_file=source.path, params={"verbosity": -1})
     except Exception as error:  # LightGBMError, and UnicodeDecodeError for what is no text

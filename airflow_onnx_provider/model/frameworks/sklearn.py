@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from airflow_onnx_provider.exceptions import BadInputError, ConversionError
+from airflow_onnx_provider.exceptions import BadInputError, ConversionError, needs_extra
 from airflow_onnx_provider.model.frameworks.columns import (
     FEATURES,
     LABEL,
@@ -22,7 +22,7 @@ from airflow_onnx_provider.model.frameworks.columns import (
     name_outputs,
     require_no_preprocessing,
 )
-from airflow_onnx_provider.model.source import Predictor, SourceModel
+from airflow_onnx_provider.model.source import OTHER_PYTHON, Predictor, SourceModel
 
 PICKLES = (".joblib", ".pkl", ".pickle")
 
@@ -41,8 +41,10 @@ def to_onnx(source: SourceModel, path: Path, opset: int) -> dict[str, Any]:
     require_no_preprocessing(source)
     estimator = _open(source)
     import onnx
-    import skl2onnx
-    import sklearn
+
+    with needs_extra("sklearn", "converting a scikit-learn model", OTHER_PYTHON):
+        import skl2onnx
+        import sklearn
 
     columns = _columns(source, estimator)
     _register_boosters()
@@ -112,13 +114,8 @@ def _outputs(source: SourceModel, estimator: Any) -> list[str]:
 
 
 def _open(source: SourceModel) -> Any:
-    try:
+    with needs_extra("sklearn", "a scikit-learn model", OTHER_PYTHON):
         import sklearn  # noqa: F401
-    except ImportError as error:
-        raise BadInputError(
-            "scikit-learn is not installed in this Python: pip install 'airflow-onnx-provider[sklearn]', or name "
-            "another one with python="
-        ) from error
     if source.path.suffix == ".skops":
         return _open_skops(source)
     if source.path.suffix not in PICKLES:
@@ -137,12 +134,8 @@ def _open(source: SourceModel) -> Any:
 
 
 def _open_skops(source: SourceModel) -> Any:
-    try:
+    with needs_extra("sklearn", "a .skops file", OTHER_PYTHON):
         from skops import io
-    except ImportError as error:
-        raise BadInputError(
-            "skops is not installed in this Python: pip install 'airflow-onnx-provider[sklearn]'"
-        ) from error
     try:
         unknown = io.get_untrusted_types(file=source.path)
     except Exception as error:
@@ -260,15 +253,17 @@ def _register_boosters() -> None:
     )
 
     if "xgboost" in sys.modules:
-        from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
-        from xgboost import XGBClassifier, XGBRegressor
+        with needs_extra("boosting", "converting a pipeline with XGBoost", OTHER_PYTHON):
+            from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
+            from xgboost import XGBClassifier, XGBRegressor
 
         boosters = [("Xgb", XGBClassifier, XGBRegressor, convert_xgboost)]
     else:
         boosters = []
     if "lightgbm" in sys.modules:
-        from lightgbm import LGBMClassifier, LGBMRegressor
-        from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
+        with needs_extra("boosting", "converting a pipeline with LightGBM", OTHER_PYTHON):
+            from lightgbm import LGBMClassifier, LGBMRegressor
+            from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
 
         boosters.append(("LightGbm", LGBMClassifier, LGBMRegressor, convert_lightgbm))
     for name, classifier, regressor, convert in boosters:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from airflow_onnx_provider.exceptions import BadInputError, ConversionError
+from airflow_onnx_provider.exceptions import BadInputError, ConversionError, needs_extra
 from airflow_onnx_provider.model.frameworks.pictures import (
     INPUT_NAME,
     OUTPUT_NAME,
@@ -23,7 +23,7 @@ from airflow_onnx_provider.model.frameworks.pictures import (
     other_preprocessing,
     takes_pictures,
 )
-from airflow_onnx_provider.model.source import Predictor, SourceModel
+from airflow_onnx_provider.model.source import OTHER_PYTHON, Predictor, SourceModel
 from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -57,7 +57,9 @@ def to_onnx(source: SourceModel, path: Path, opset: int) -> dict[str, Any]:
     """
     tf = _import_tensorflow()
     import onnx
-    import tf2onnx
+
+    with needs_extra("tensorflow", "converting a TensorFlow model", OTHER_PYTHON):
+        import tf2onnx
 
     network = _open(source)
     signature = [tf.TensorSpec((None, *shape[1:]), kind, name=name) for name, (kind, shape) in network.inputs.items()]
@@ -135,13 +137,8 @@ def open_predictor(source: SourceModel) -> Predictor:
 
 def _import_tensorflow() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
+    with needs_extra("tensorflow", "a TensorFlow or Keras model", OTHER_PYTHON):
         import tensorflow as tf
-    except ImportError as error:
-        raise BadInputError(
-            "TensorFlow is not installed in this Python: pip install 'airflow-onnx-provider[tensorflow]', or name "
-            "another one with python="
-        ) from error
     return tf
 
 
@@ -178,8 +175,8 @@ def _of_pictures(source: SourceModel, network: _Network, shape: Shape) -> _Netwo
 
 
 def _open_keras(source: SourceModel) -> _Network:
+    tf = _import_tensorflow()
     import keras
-    import tensorflow as tf
 
     if source.path.suffix not in (".keras", ".h5", ".hdf5"):
         raise BadInputError(f"{source.location}: TensorFlow models end in .keras or .h5, or are SavedModel folders")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from airflow_onnx_provider.exceptions import BadInputError, ConversionError
+from airflow_onnx_provider.exceptions import BadInputError, ConversionError, MissingExtraError, needs_extra
 from airflow_onnx_provider.model.frameworks.pictures import (
     INPUT_NAME,
     OUTPUT_NAME,
@@ -26,7 +26,7 @@ from airflow_onnx_provider.model.frameworks.pictures import (
     other_preprocessing,
 )
 from airflow_onnx_provider.model.frameworks.torch_files import import_torch, kind_of, open_module, readable
-from airflow_onnx_provider.model.source import Predictor, SourceModel
+from airflow_onnx_provider.model.source import OTHER_PYTHON, Predictor, SourceModel
 from airflow_onnx_provider.runtime.preprocessing import ImagePreprocessing
 
 OLDEST_OPSET = 18
@@ -77,6 +77,8 @@ def to_onnx(source: SourceModel, path: Path, opset: int) -> dict[str, Any]:
             export(torch, network, path, opset)
     except ConversionError as error:
         raise ConversionError(f"{source.location} {error}") from error
+    except MissingExtraError:
+        raise
     except Exception as error:  # the exporter raises whatever the network and the compiler raise
         raise ConversionError(f"{source.location}: torch's exporter could not convert it: {readable(error)}") from error
     return {
@@ -102,6 +104,9 @@ def open_predictor(source: SourceModel) -> Predictor:
 
 
 def _export(torch: Any, network: _Network, path: Path, opset: int) -> None:
+    with needs_extra("torch", "converting a PyTorch model", OTHER_PYTHON):
+        import onnxscript  # noqa: F401  # torch's exporter needs it and does not bring it
+
     # Names, not Dim objects: an axis that turns out to be fixed is then found when the graph runs, in plain words.
     axes = tuple(
         {index: axis for index, axis in enumerate(shape) if isinstance(axis, str)}

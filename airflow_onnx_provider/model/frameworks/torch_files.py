@@ -10,9 +10,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from airflow_onnx_provider.exceptions import BadInputError
+from airflow_onnx_provider.exceptions import BadInputError, needs_extra
 from airflow_onnx_provider.model.frameworks.pictures import Shape
-from airflow_onnx_provider.model.source import SourceModel
+from airflow_onnx_provider.model.source import OTHER_PYTHON, SourceModel
 
 KINDS = {"exported": "an ExportedProgram", "script": "a TorchScript archive"}
 
@@ -23,15 +23,10 @@ WEIGHTS = ("state_dict", "model_state_dict")
 def import_torch() -> Any:
     """PyTorch, set up for exporting.
 
-    :raises BadInputError: if it is not installed
+    :raises MissingExtraError: if it is not installed
     """
-    try:
+    with needs_extra("torch", "a PyTorch model", OTHER_PYTHON):
         import torch
-    except ImportError as error:
-        raise BadInputError(
-            "PyTorch is not installed in this Python: pip install 'airflow-onnx-provider[torch]', or name another one "
-            "with python="
-        ) from error
     torch.backends.mha.set_fastpath_enabled(False)  # a fused kernel of inference that ONNX has no operator for
     return torch
 

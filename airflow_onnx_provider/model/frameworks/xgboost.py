@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from airflow_onnx_provider.exceptions import BadInputError, ConversionError
+from airflow_onnx_provider.exceptions import BadInputError, ConversionError, needs_extra
 from airflow_onnx_provider.model.frameworks.columns import (
     LABEL,
     PREDICTION,
@@ -22,7 +22,7 @@ from airflow_onnx_provider.model.frameworks.columns import (
     require_no_preprocessing,
     write_booster,
 )
-from airflow_onnx_provider.model.source import Predictor, SourceModel
+from airflow_onnx_provider.model.source import OTHER_PYTHON, Predictor, SourceModel
 
 NEWEST_CONVERTER_OPSET = 15
 """onnxmltools refuses to be asked for a later one; a tree's operators have not changed since."""
@@ -54,8 +54,9 @@ def to_onnx(source: SourceModel, path: Path, opset: int) -> dict[str, Any]:
     """
     require_no_preprocessing(source)
     xgboost, booster = _open(source)
-    import onnxmltools
-    from onnxmltools.convert.common.data_types import FloatTensorType
+    with needs_extra("boosting", "converting an XGBoost model", OTHER_PYTHON):
+        import onnxmltools
+        from onnxmltools.convert.common.data_types import FloatTensorType
 
     name, _ = features_of(source, booster.num_features())
     objective = _objective(booster)
@@ -104,13 +105,8 @@ def open_predictor(source: SourceModel) -> Predictor:
 
 
 def _open(source: SourceModel) -> tuple[Any, Any]:
-    try:
+    with needs_extra("boosting", "an XGBoost model", OTHER_PYTHON):
         import xgboost
-    except ImportError as error:
-        raise BadInputError(
-            "XGBoost is not installed in this Python: pip install 'airflow-onnx-provider[boosting]', or name another "
-            "one with python="
-        ) from error
     if source.path.suffix not in (".json", ".ubj"):
         raise BadInputError(f"{source.location}: XGBoost models end in .json or .ubj (booster.save_model)")
     booster = xgboost.Booster()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_onnx_provider.exceptions import ConversionError, ValidationError
+from airflow_onnx_provider.exceptions import ConversionError, MissingExtraError, ValidationError
 from airflow_onnx_provider.model.evidence.samples import LabelledSet, Samples
 from airflow_onnx_provider.model.evidence.trial import accuracy
 from airflow_onnx_provider.model.quantization.facts import GraphFacts
@@ -137,10 +137,10 @@ class Search:
             self._workshop.write(variant, target / MODEL_NAME)
             model = LoadedModel(self._manifest, _opened(target / MODEL_NAME))
             measurement = self._measure(variant.name, target, model)
-        except ImportError as error:
+        except (ImportError, MissingExtraError) as error:
             if self._limits.mode != "auto":
                 raise
-            self._remarks[variant.name] = f"cannot be made, this Python lacks {error.name}"
+            self._remarks[variant.name] = f"cannot be made: {error}"
         except (ConversionError, ValidationError) as error:
             self._remarks[variant.name] = f"cannot be made: {error}"
         else:
@@ -192,5 +192,7 @@ def kinds_to_try(facts: GraphFacts, limits: QuantizeLimits) -> tuple[Kind, ...]:
 def _opened(path: Path) -> Any:
     try:
         return open_session(path)
+    except MissingExtraError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions have no common public class
         raise ConversionError(f"ONNX Runtime cannot load it: {error}") from error

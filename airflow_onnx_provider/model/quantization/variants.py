@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from airflow_onnx_provider.exceptions import BadInputError, ConversionError
+from airflow_onnx_provider.exceptions import BadInputError, ConversionError, needs_extra
 from airflow_onnx_provider.model.evidence.parity import Tensors
 from airflow_onnx_provider.model.evidence.trial import batches_of
 from airflow_onnx_provider.model.quantization.facts import read_facts
@@ -171,7 +171,9 @@ class Workshop:
     def _write_float16(self, target: Path) -> None:
         prepared = self._prepared
         import onnx
-        from onnxconverter_common.float16 import convert_float_to_float16
+
+        with needs_extra("optimize", "the variant float16"):
+            from onnxconverter_common.float16 import convert_float_to_float16
 
         model = onnx.load(str(prepared))
         casts = {node.name for node in model.graph.node if node.op_type == "Cast"}
@@ -189,7 +191,9 @@ class Workshop:
     def _write_int4(self, variant: Variant, target: Path) -> None:
         prepared = self._prepared
         import onnx
-        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+        with needs_extra("optimize", "the variant int4"):
+            from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer  # imports onnx_ir
         from onnxruntime.quantization.onnx_model import ONNXModel
 
         model = ONNXModel(onnx.load(str(prepared)))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from airflow_onnx_provider.exceptions import ConversionError
+from airflow_onnx_provider.exceptions import ConversionError, MissingExtraError
 from airflow_onnx_provider.runtime.manifest import TensorSpec
 from airflow_onnx_provider.runtime.session import open_session
 
@@ -94,6 +94,8 @@ def require_runs(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Ten
     """
     try:
         session = open_session(path)
+    except MissingExtraError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions have no common public class
         raise ConversionError(f"ONNX Runtime cannot load the converted graph: {error}") from error
     names = [spec.name for spec in outputs]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from airflow_onnx_provider.exceptions import ValidationError
+from airflow_onnx_provider.exceptions import ValidationError, needs_extra
 from airflow_onnx_provider.model.graph import describe
 from airflow_onnx_provider.model.rewriting.files import read, write
 from airflow_onnx_provider.runtime.session import import_onnxruntime
@@ -21,7 +21,8 @@ def simplify(source: Path, target: Path) -> None:
     :raises ValidationError: if onnxslim fails, or would change the inputs or outputs
     """
     import_onnxruntime()  # onnxslim imports it too; the first import decides on its telemetry
-    import onnxslim
+    with needs_extra("optimize", "the step simplify"):
+        import onnxslim
 
     root = logging.getLogger()
     before = (root.level, root.handlers[:])

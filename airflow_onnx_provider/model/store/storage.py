@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from airflow_onnx_provider.exceptions import BadInputError, OnnxProviderError
+from airflow_onnx_provider.exceptions import BadInputError, OnnxProviderError, needs_extra
 
 TRIES = 50
 LOCK_NAME = ".lock"
@@ -302,11 +302,20 @@ def _temporary(path: Path, data: bytes) -> Iterator[Path]:
 
 
 def _remote(path: Any) -> tuple[Any, str]:
-    """The fsspec file system and the path in it."""
+    """The fsspec file system and the path in it.
+
+    :raises BadInputError: if the package that knows such addresses is not installed
+    """
     try:
-        files = path.fs
-    except ValueError:  # Airflow knows no connection type for it; fsspec itself may know it
-        files = path.__wrapped__.fs
+        try:
+            files = path.fs
+        except ValueError:  # Airflow knows no connection type for it; fsspec itself may know it
+            files = path.__wrapped__.fs
+    except ImportError as error:
+        if path.protocol in ("s3", "s3a"):
+            with needs_extra("s3", f"the store {path}"):
+                raise
+        raise BadInputError(f"the store {path} cannot be opened in this Python: {error}") from error
     return files, path.path
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The package as it is installed: cheap to import, complete as a wheel, on a Spark that fits together."""
+"""Importing the package is cheap, and its public names are there."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import json
 import re
 import subprocess
 import sys
-import zipfile
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
 import airflow_onnx_provider
+from tests.wheel import REPOSITORY
 
-REPOSITORY = Path(__file__).parent.parent
 HEAVY = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "pyspark", "pandas", "numpy", "pyarrow", "PIL")
 
 
@@ -59,26 +57,3 @@ def test_the_dag_of_the_readme_is_one(tmp_path: Path) -> None:
     assert bag.import_errors == {}
     tasks = bag.dags["classify_catalog"].topological_sort()
     assert [task.task_id for task in tasks] == ["day", "convert", "validate", "infer", "check", "publish"]
-
-
-def test_pyspark_and_pyspark_client_have_one_version() -> None:
-    """They share files: any other pair is a mixture in the order of installation."""
-    assert version("pyspark") == version("pyspark-client")
-
-
-def test_constraints_name_versions_and_no_addresses() -> None:
-    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
-    pinned = [line for line in lines if line and not line.startswith("#")]
-    assert len(pinned) > 100
-    assert all("==" in line for line in pinned)
-    assert not any("://" in line or "@" in line or "--" in line for line in lines)
-
-
-def test_the_wheel_has_the_example_dags_and_types_and_nothing_else(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(REPOSITORY)]
-    subprocess.run(build, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    assert "airflow_onnx_provider/example_dags/catalog_image_classification.py" in names
-    assert "airflow_onnx_provider/py.typed" in names
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"airflow_onnx_provider"}
