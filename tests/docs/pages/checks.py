@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: F401  names come from the page and go to it
+from airflow_onnx_provider import OnnxPredictionCheckOperator
+from tests.docs.around import enter_dag, require_sound, tasks
+
+page = enter_dag()
+(infer,) = tasks("infer")
+
+
+def after() -> None:
+    require_sound(page, "infer", "check")
