@@ -34,7 +34,7 @@ def convert(
 ) -> dict[str, Any]:
     """Convert ``source`` into a model version, or answer from the store when nothing that decides it has changed.
 
-    :param labels: class names in output order, or empty
+    :param labels: class names in output order; empty: those that the source names, as scikit-learn's classifiers do
     :param stage: runs the framework's part in a child process
     :param opset: ONNX operator set; default 18, and for an ONNX file the one that it has
     :param embeddings: inner tensors of the graph that become outputs after its own
@@ -69,7 +69,8 @@ def convert(
                 "embeddings": list(embeddings),
             }
             made = stage.run("convert", settings, memory_mb=memory_mb)
-            manifest = _manifest(folder, made=made, source=local, sha256=sha256, name=name, labels=labels)
+            named = labels or tuple(made.get("labels", ()))
+            manifest = _manifest(folder, made=made, source=local, sha256=sha256, name=name, labels=named)
             address = store.add(folder, manifest)
             if store.manifest(address).origin != manifest.origin:
                 # The same network from another file, such as one that was saved again: later checks look at this one.

@@ -40,7 +40,8 @@ class OnnxConvertOperator(StageMixin, BaseOperator):
     :param preprocessing: ``height``, ``width`` (pixels; default: what the model takes), ``resize`` (``stretch`` or
         ``crop``), ``scale``, ``mean``, ``std`` as in ``ImagePreprocessing``; ``{"kind": "tokens", "input_ids": …}`` for
         token ids; ``{"kind": "columns"}`` for a model that takes pictures' shape but no pictures. (templated)
-    :param labels: class names in output order, or a text file with one a line. (templated)
+    :param labels: class names in output order, or a text file with one a line; default: those of a scikit-learn
+        classifier, else none. (templated)
     :param inputs: for sources that do not say what they take, name to ``{"type": "float", "shape": ["batch", 10]}``; a
         name stands for an axis that varies. PyTorch gets them in this order. (templated)
     :param factory: ``package.module:function`` that gives the empty network of a PyTorch state_dict. (templated)

@@ -37,6 +37,17 @@ def test_every_estimator_without_a_converter_is_listed(tmp_path: Path) -> None:
         to_onnx(tmp_path / "odd.pkl", "sklearn", trusted=True)
 
 
+@pytest.mark.parametrize(
+    ("classes", "labels"), [(np.array(["stays", "leaves"])[CLASSES], ["leaves", "stays"]), (CLASSES, [])]
+)
+def test_classes_that_have_names_are_the_labels(tmp_path: Path, classes: Any, labels: list[str]) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from skops import io
+
+    io.dump(LogisticRegression().fit(ROWS, classes), tmp_path / "churn.skops")
+    assert to_onnx(tmp_path / "churn.skops", "sklearn")["labels"] == labels
+
+
 def test_texts_without_column_names_must_be_said(tmp_path: Path) -> None:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression

@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
 
 import airflow_onnx_provider
 from tests.wheel import REPOSITORY
@@ -44,16 +41,3 @@ def test_each_public_name_is_there_and_documented(name: str) -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'OnnxMagicOperator'"):
         airflow_onnx_provider.OnnxMagicOperator  # noqa: B018
-
-
-def python_blocks(document: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (REPOSITORY / document).read_text(), re.DOTALL)
-
-
-def test_the_dag_of_the_readme_is_one(tmp_path: Path) -> None:
-    code = next(code for code in python_blocks("README.md") if "@dag" in code)
-    (tmp_path / "readme_dag.py").write_text(code)
-    bag = DagBag(tmp_path)
-    assert bag.import_errors == {}
-    tasks = bag.dags["classify_catalog"].topological_sort()
-    assert [task.task_id for task in tasks] == ["day", "convert", "validate", "infer", "check", "publish"]

@@ -34,7 +34,8 @@ def to_onnx(source: SourceModel, path: Path, opset: int) -> dict[str, Any]:
     A classifier gives ``label`` and ``probabilities``, a regressor ``prediction``, a transformer ``transformed``,
     anything else that predicts ``label``.
 
-    :return: ``converter`` and ``converter_version``, ``framework_version``, ``preprocessing`` (None)
+    :return: ``converter`` and ``converter_version``, ``framework_version``, ``preprocessing`` (None), ``labels`` (the
+        classes of a classifier that were trained by name, else none)
     :raises BadInputError: if the source cannot be opened safely, or does not say what it takes
     :raises ConversionError: if skl2onnx gives up, with every estimator that it lacks
     """
@@ -66,7 +67,13 @@ def to_onnx(source: SourceModel, path: Path, opset: int) -> dict[str, Any]:
         "converter_version": skl2onnx.__version__,
         "framework_version": sklearn.__version__,
         "preprocessing": None,
+        "labels": _class_names(estimator),
     }
+
+
+def _class_names(estimator: Any) -> list[str]:
+    classes = [*getattr(estimator, "classes_", ())]
+    return [str(name) for name in classes] if all(isinstance(name, str) for name in classes) else []
 
 
 def open_predictor(source: SourceModel) -> Predictor:
