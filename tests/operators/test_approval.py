@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,13 +11,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
+from airflow.sdk import exceptions
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_onnx_provider.operators.approval import OnnxApprovalOperator
 from airflow_onnx_provider.quality.verdict import CheckRecord, CheckResult
 from airflow_onnx_provider.spark.layout import OutputLayout
 from tests.spark.staging import stage
 
+# Before Airflow 3.3 a trigger waits for the answer.
+WAITING = getattr(exceptions, "TaskAwaitingInput", TaskDeferred)
 BOOKS = CheckResult("row_books", "error", True, "books that balance", "they do")
 GREY = CheckResult("label_drift", "error", True, "at most 0.25", "0.31", value=0.31, limit=0.25, grey=True)
 RECORD_TIME = datetime(2026, 1, 2, tzinfo=UTC)
@@ -54,8 +58,8 @@ def test_nobody_is_asked(when: str, results: tuple[CheckResult, ...], tmp_path: 
 def test_a_person_is_asked(when: str, results: tuple[CheckResult, ...], tmp_path: Path, asked: dict[str, Any]) -> None:
     operator = approval(tmp_path, replace(RECORD, results=results), when)
 
-    with pytest.raises(TaskAwaitingInput):
-        operator.execute({"task_instance": SimpleNamespace(id="1")})  # type: ignore[arg-type]
+    with pytest.raises(WAITING):
+        operator.execute({"task_instance": SimpleNamespace(id=uuid.uuid4())})  # type: ignore[arg-type]
 
     assert asked["options"] == ["Approve", "Reject"]
     assert "2026-01-01" in asked["subject"]

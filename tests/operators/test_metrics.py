@@ -166,9 +166,12 @@ def test_a_connection_that_will_not_do(
 
 TASK = """
 import json, sys
-from airflow.sdk.observability import stats
 from airflow.sdk.observability.metrics import stats_utils
-stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=True)  # as Airflow's task runner does
+from airflow.sdk.observability.stats import Stats
+try:  # as Airflow's task runner does: in 3.3, and before
+    Stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=True)
+except TypeError:
+    Stats.initialize(factory=stats_utils.get_stats_factory(Stats))
 from airflow_onnx_provider.operators.metrics import OnnxMetricsOperator
 print(json.dumps(OnnxMetricsOperator(task_id="metrics", predictions=sys.argv[1], job="catalog").execute({})))
 """

@@ -118,6 +118,21 @@ def make_certificates(folder: Path) -> Certificates:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         start = datetime.now(UTC) - timedelta(hours=1)
+        uses = dict.fromkeys(
+            (
+                "content_commitment",
+                "key_encipherment",
+                "data_encipherment",
+                "key_agreement",
+                "encipher_only",
+                "decipher_only",
+            ),
+            False,
+        )
+        # Python 3.13 and newer trust no authority that does not say what its key is for.
+        usage = x509.KeyUsage(
+            digital_signature=issuer is not None, key_cert_sign=issuer is None, crl_sign=issuer is None, **uses
+        )
         own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         above = x509.AuthorityKeyIdentifier.from_issuer_public_key((issuer[1] if issuer else key).public_key())
         builder = (
@@ -130,6 +145,7 @@ def make_certificates(folder: Path) -> Certificates:
             .not_valid_after(start + timedelta(days=2))
             .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+            .add_extension(usage, critical=True)
             .add_extension(own, False)
             .add_extension(above, False)
         )
