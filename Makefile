@@ -39,6 +39,9 @@ docs: $(READY)  ## the site in .docs, warnings are errors
 matrix: $(READY) java  ## Airflow, Python and Spark in pairs, and each extra alone, about XX minutes
 	$(BIN)/nox
 
+images:  ## the images with buildah, and the demo's day inside them; needs root, buildah and debootstrap
+	python3 docker/images.py
+
 audit: $(READY)  ## the pinned versions against the published advisories
 	@$(BIN)/python release/audit.py || test $$? -eq 3
 

@@ -36,7 +36,7 @@ def follow(api: str, passwords: str) -> None:
     state = ""
     while state not in {"success", "failed"}:
         time.sleep(5)
-        runs = answer(session.get(f"{dag}/dagRuns", params={"order_by": "-logical_date", "limit": 10}, timeout=30))
+        runs = answer(session.get(f"{dag}/dagRuns?order_by=-logical_date&limit=10", timeout=30))
         states = [run["state"] for run in runs["dag_runs"] if (run["logical_date"] or "").startswith(TODAY)]
         if [state] != states[:1]:
             state = states[0] if states else "waits for its schedule"
@@ -53,4 +53,7 @@ def answer(response: requests.Response) -> Any:
 
 
 if __name__ == "__main__":
-    {"draw": draw, "follow": follow}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1:] == ["draw"]:
+        draw()
+    else:
+        follow(*sys.argv[2:])

@@ -36,18 +36,12 @@ AIRFLOW_USER = "50000:0"
 NEEDED = {"buildah": "buildah", "debootstrap": "debootstrap"}
 STAND_IN = {
     "release": "bookworm",
-    "mirror": "http://deb.debian.org/debian",
     "packages": "ca-certificates,curl,dumb-init,netcat-openbsd,python3-pip,python3-venv",
 }
 # What Python's own and Airflow's own images have and a bare Debian has not.
 AS_PYTHON = """
 rm -f /usr/lib/python3*/EXTERNALLY-MANAGED /var/cache/apt/archives/*.deb
 ln -s python3 /usr/bin/python
-cat > /etc/apt/sources.list <<END
-deb http://deb.debian.org/debian bookworm main
-deb http://deb.debian.org/debian bookworm-updates main
-deb http://deb.debian.org/debian-security bookworm-security main
-END
 echo 'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb"; };' > /etc/apt/apt.conf.d/docker-clean
 """
 AS_AIRFLOW = """
@@ -110,8 +104,8 @@ def require_tools() -> None:
 
 def build_all(options: argparse.Namespace) -> tuple[str, str]:
     """Build the images; gives the names of Airflow's and of Spark's for CPUs."""
-    airflow_base = options.airflow_base or base_of("airflow")
-    spark_base = options.spark_base or base_of("spark")
+    airflow_base = base_of("airflow", options.airflow_base)
+    spark_base = base_of("spark", options.spark_base)
     airflow = build("airflow", "airflow-onnx", airflow_base)
     spark = build("spark", "spark-onnx", spark_base)
     if options.gpu:
@@ -119,14 +113,16 @@ def build_all(options: argparse.Namespace) -> tuple[str, str]:
     return airflow, spark
 
 
-def base_of(image: str) -> str:
-    """The Dockerfile's own base if it can be pulled, else the name of a stand-in."""
+def base_of(image: str, given: str | None) -> str:
+    """The base that was given, or the Dockerfile's own; a stand-in for the latter if it cannot be pulled."""
     dockerfile = (ROOT / "docker" / image / "Dockerfile").read_text()
-    base = str(re.search(r"^ARG BASE=(\S+)$", dockerfile, re.MULTILINE)[1])  # type: ignore[index]
-    pulled = buildah("pull", "--quiet", f"docker.io/{base if '/' in base else f'library/{base}'}", check=False)
-    if pulled is not None:
-        return base
-    say(f"{base} cannot be pulled: a stand-in made from Debian packages takes its place")
+    own = str(re.search(r"^ARG BASE=(\S+)$", dockerfile, re.MULTILINE)[1])  # type: ignore[index]
+    address = given or f"docker.io/{own if '/' in own else f'library/{own}'}"
+    if buildah("pull", "--quiet", address, check=False) is not None:
+        return address
+    if given:
+        sys.exit(f"{given} cannot be pulled")
+    say(f"{own} cannot be pulled: a stand-in made from Debian packages takes its place")
     return stand_in(image)
 
 
@@ -145,7 +141,7 @@ def stand_in(image: str) -> str:
     else:
         tree = HOME / "debian"
         given = ["--variant=minbase", f"--include={STAND_IN['packages']}", STAND_IN["release"]]
-        logged("debootstrap", "debootstrap", *given, str(tree), STAND_IN["mirror"])
+        logged("debootstrap", "debootstrap", *given, str(tree))
         container = text("from", "scratch")
         buildah("copy", "--quiet", container, str(tree), "/")
         shutil.rmtree(tree)
@@ -171,8 +167,9 @@ def build(image: str, name: str, base: str, *build_arguments: str) -> str:
 @cache
 def host_settings() -> tuple[str, ...]:
     """How pip and apt reach their registries from here, mounted into the build and no part of the image."""
-    found = subprocess.run(["pip", "config", "list"], capture_output=True, text=True, check=False).stdout
-    lines, mounts = {}, {}
+    found = said_by(sys.executable, "-m", "pip", "config", "list")
+    lines: dict[str, str] = {}
+    mounts: dict[Path, str] = {}
     for key, written in re.findall(r"^(\S+?)='(.*)'$", found, re.MULTILINE):
         value = ast.literal_eval(f"'{written}'")
         for path in map(Path, re.findall(r"(?:file://)?(/[^\s,]+)", value)):
@@ -180,9 +177,10 @@ def host_settings() -> tuple[str, ...]:
                 mounts[path] = f"/mnt/host/{path.name}"
                 value = value.replace(str(path), mounts[path])
             elif path.is_dir():
-                mounts[path.parent if path.name == "simple" else path] = None
+                whole = path.parent if path.name == "simple" else path  # an index, with its files beside it
+                mounts[whole] = str(whole)
         lines[key.rpartition(".")[2]] = value
-    apt = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False).stdout
+    apt = said_by("apt-config", "dump")
     files = {
         "pip.conf": ("/etc/pip.conf", "[global]\n" + "".join(f"{key} = {value}\n" for key, value in lines.items())),
         "apt.conf": ("/etc/apt/apt.conf.d/99host", "".join(re.findall(r"^Acquire::https?::.*\n", apt, re.MULTILINE))),
@@ -190,7 +188,7 @@ def host_settings() -> tuple[str, ...]:
     for name, (target, content) in files.items():
         (HOME / name).write_text(content)
         mounts[HOME / name] = target
-    return tuple(f"--volume={source}:{target or source}:ro" for source, target in mounts.items())
+    return tuple(f"--volume={source}:{target}:ro" for source, target in mounts.items())
 
 
 # The day
@@ -235,7 +233,7 @@ def run_day(airflow: str, spark: str, pictures: int) -> None:
 def example_dags(container: str) -> str:
     """Where the wheel put the example DAGs."""
     find = "import importlib.util as u; print(u.find_spec('airflow_onnx_provider').submodule_search_locations[0])"
-    return f"{inside(container, 'python', '-c', find).strip()}/example_dags"
+    return f"{(inside(container, 'python', '-c', find) or '').strip()}/example_dags"
 
 
 @contextlib.contextmanager
@@ -350,6 +348,13 @@ def clean_up() -> None:
 
 def say(line: str) -> None:
     print(f"== {line}", flush=True)
+
+
+def said_by(*command: str) -> str:
+    """What a program prints; nothing if it is not there or fails."""
+    if shutil.which(command[0]) is None:
+        return ""
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def logged(name: str, *command: str) -> None:

@@ -80,7 +80,7 @@ class Sandbox:
         stand_ins = self.state / "bin"
         stand_ins.mkdir(parents=True)
         run = f"{sys.executable} {HERE}/stand_ins.py"
-        for name in ("python", "python3", "pip", "make", "docker", "helm", "kubectl", "sudo", "apt-get"):
+        for name in ("python", "python3", "pip", "make", "docker", "helm", "kubectl", "sudo", "apt-get", "spark-class"):
             (stand_ins / name).write_text(f'#!/bin/sh\nexec {run} {name} "$@"\n')
             (stand_ins / name).chmod(0o755)
         path = [stand_ins, *([] if newcomer else [Path(sys.executable).parent]), os.environ["PATH"]]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands of pages that cannot run in a test as they stand, and what is done in their place.
 
-``docker``, ``helm``, ``kubectl`` and ``apt-get`` are stand-ins: they look at their arguments and at the files that
-they are given, and do nothing. ``make`` is asked what it would do. ``pip`` and ``python -m venv`` are done by uv: for
-real in an environment that the page has made, as a resolution without a download in the tests' own. ``airflow
-standalone`` runs until it answers.
+``docker``, ``helm``, ``kubectl``, ``apt-get`` and ``spark-class`` are stand-ins: they look at their arguments and at
+the files that they are given, and do nothing. ``make`` is asked what it would do. ``pip`` and ``python -m venv`` are
+done by uv: for real in an environment that the page has made, as a resolution without a download in the tests' own.
+``airflow standalone`` runs until it answers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ def main() -> int:
         return pip(given, dry=True)
     if name == "airflow-standalone":
         return standalone(given[0])
-    look_at(name, given)
+    if name == "spark-class":
+        look_at_spark(*given)
+    else:
+        look_at(name, given)
     print(f"{name}: a stand-in; the arguments and files are there and parse")
     return 0
 
@@ -70,6 +73,18 @@ def look_at(name: str, given: list[str]) -> None:
         services = yaml.safe_load(Path(file).read_text())["services"]
         assert verb in {"up", "down", "ps", "logs", "exec", "build"}, f"docker compose: unknown verb {verb}"
         assert not rest or rest[0] in services, f"docker compose: no service {rest[0]}"
+
+
+def look_at_spark(program: str, *given: str) -> None:
+    """Is it a program of Spark's that takes these options? Its own usage text says so."""
+    own = Path(sys.executable).parent
+    path = f"{own}{os.pathsep}{os.environ['PATH']}"  # spark-class finds its Spark by the first python3 there
+    command = [own / "spark-class", program, "--help"]
+    asked = subprocess.run(command, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False)
+    usage = asked.stdout + asked.stderr
+    assert "Usage:" in usage, f"{program}: {usage}"
+    unknown = [option for option in given if option.startswith("--") and option not in usage]
+    assert not unknown, f"{program} does not know {unknown}"
 
 
 def python(given: list[str]) -> int:
