@@ -62,6 +62,7 @@ class Stage:
     python: str = sys.executable
     timeout: float = 3600.0
     _process: subprocess.Popen[str] | None = field(default=None, repr=False)
+    _killed: bool = field(default=False, repr=False)
 
     def run(self, name: str, settings: Mapping[str, Any], memory_mb: int | None = None) -> dict[str, Any]:
         """Run the stage ``name`` to its end.
@@ -89,11 +90,13 @@ class Stage:
         return dict(outcome["result"])
 
     def kill(self) -> None:
-        """End the running child and everything that it started."""
+        """End the running child and everything that it started; one that is about to start ends at once."""
+        self._killed = True
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _run_child(self, name: str, settings: Mapping[str, Any], result: Path) -> int:
+        self._killed = False
         try:
             process = subprocess.Popen(
                 [self.python, "-m", __name__, name, str(result)],
@@ -109,6 +112,8 @@ class Stage:
         except OSError as error:
             raise exceptions.BadInputError(f"python={self.python!r} cannot be started: {error}") from error
         self._process = process
+        if self._killed:
+            self.kill()
         timer = threading.Timer(self.timeout, self.kill)
         timer.start()
         try:

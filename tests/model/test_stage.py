@@ -218,6 +218,22 @@ def test_killing_a_stage_ends_all_that_it_started(stage: Stage, tmp_path: Path) 
         wait_for(lambda pid=pid: not is_running(int(pid)))
 
 
+def test_a_stage_that_is_killed_while_it_starts_ends(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = subprocess.Popen
+
+    def start_and_be_killed(*args: Any, **kwargs: Any) -> Any:
+        process = start(*args, **kwargs)
+        stage.kill()
+        return process
+
+    stage.python = script(tmp_path / "python", "exec sleep 60")
+    monkeypatch.setattr(subprocess, "Popen", start_and_be_killed)
+    with pytest.raises(StageError, match="was killed by SIGKILL"):
+        stage.run("convert", {})
+
+
 def test_killing_where_nothing_runs_does_nothing(stage: Stage, tmp_path: Path) -> None:
     stage.kill()
     stage.python = script(tmp_path / "python", "exit 3")
