@@ -10,7 +10,7 @@ EXTRAS = {
     "torch": ("torch", "onnxscript"),
     "sklearn": ("sklearn", "skl2onnx", "skops.io", "joblib"),
     "boosting": ("xgboost", "lightgbm", "onnxmltools"),
-    "optimize": ("onnxslim", "onnxconverter_common.float16"),
+    "optimize": ("onnxslim", "onnxconverter_common.float16", "onnx_ir"),
     "report": ("jinja2", "matplotlib.figure"),
     "prometheus": ("prometheus_client",),
     "openlineage": ("airflow.providers.openlineage.extractors",),
