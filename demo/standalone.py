@@ -9,42 +9,47 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import IO
 
 import psutil
 
+AIRFLOW = Path(sys.executable).with_name("airflow")
 PATIENCE_SECONDS = 10.0
 
 
 @contextlib.contextmanager
-def standalone(environment: Mapping[str, str], output: IO[str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def standalone(
+    environment: Mapping[str, str], output: IO[str] | None = None, airflow: str | Path = AIRFLOW
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start Airflow in a process group of its own; interrupt the group at the end, and kill what does not go.
 
-    Airflow's scheduler can wait for ever for its workers when it is interrupted in the middle of a task, so patience
-    has an end.
+    Airflow's scheduler can wait for ever for its workers when it is interrupted in the middle of a task, or while it
+    starts them, so patience has an end.
 
     :param output: where its log goes; default: this process's own output
+    :param airflow: the program; default: that of this process's environment
     """
-    airflow = subprocess.Popen(
-        [sys.executable, "-m", "airflow", "standalone"],
+    process = subprocess.Popen(
+        [airflow, "standalone"],
         env=dict(environment),
         stdout=output,
         stderr=subprocess.STDOUT if output else None,
         start_new_session=True,
     )
     try:
-        yield airflow
+        yield process
     finally:
-        family = _family(airflow.pid)
+        family = _family(process.pid)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(airflow.pid, signal.SIGINT)
+            os.killpg(process.pid, signal.SIGINT)
         _, left = psutil.wait_procs(family, timeout=PATIENCE_SECONDS)
-        killed = {*left, *_family(airflow.pid)}
-        for process in killed:
+        killed = {*left, *_family(process.pid)}
+        for one in killed:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+                one.kill()
         psutil.wait_procs(killed, timeout=PATIENCE_SECONDS)
-        airflow.wait()
+        process.wait()
 
 
 def _family(pid: int) -> list[psutil.Process]:

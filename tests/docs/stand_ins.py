@@ -111,10 +111,12 @@ def pip(given: list[str], *, dry: bool) -> int:
 
 def standalone(airflow: str, seconds: int = 180) -> int:
     """Start ``airflow standalone``, wait until its API server says that all of it is healthy, and press Ctrl-C."""
+    sys.path.append(str(Path(__file__).parents[2]))  # here, because a page's commands must not find the checkout
+    from demo import standalone as demo
+
     url = "http://localhost:{}/api/v2/monitor/health".format(os.environ.get("AIRFLOW__API__PORT", "8080"))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background ignore it
-    process = subprocess.Popen([airflow, "standalone"], start_new_session=True)
-    try:
+    with demo.standalone(os.environ, airflow=airflow) as process:
         for _ in range(seconds):
             time.sleep(1)
             assert process.poll() is None, "airflow standalone ended by itself"
@@ -126,10 +128,7 @@ def standalone(airflow: str, seconds: int = 180) -> int:
                 (said[part] or {}).get("status") == "healthy" for part in ("scheduler", "dag_processor", "triggerer")
             ):
                 return 0
-        return 1
-    finally:
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(60)
+    return 1
 
 
 if __name__ == "__main__":

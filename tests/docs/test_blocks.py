@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 from pathlib import Path
 
 import pytest
 
 from demo.environment import on_port
 from tests.docs.page import READ, RUN, Block, Sandbox, blocks, checkout, pages
+from tests.integration.serving import free_port
 from tests.wheel import REPOSITORY
 
 pytestmark = pytest.mark.spark
@@ -29,13 +29,6 @@ ALONE = {*NEWCOMERS, "docs/own-model.md", "docs/reruns.md"}
 
 PAGES = {page: list(blocks((REPOSITORY / page).read_text())) for page in pages()}
 RUNNING = [page for page, found in PAGES.items() if any(block.language in RUN for block in found)]
-
-
-def free_port() -> int:
-    """The first of three, as Airflow's servers take them."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.mark.parametrize("page", PAGES)
