@@ -7,6 +7,7 @@ import os
 import secrets
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 FOLDER = Path(sys.argv[1])
 
@@ -31,9 +32,9 @@ def give(path: Path) -> None:
 
 FOLDER.chmod(0o750)
 give(FOLDER)
-postgres = password("POSTGRES_PASSWORD")
-keep("postgres_password", postgres)
-keep("sql_alchemy_conn", f"postgresql+psycopg2://airflow:{(FOLDER / 'postgres_password').read_text()}@postgres/airflow")
+keep("postgres_password", password("POSTGRES_PASSWORD"))
+postgres = quote((FOLDER / "postgres_password").read_text(), safe="")
+keep("sql_alchemy_conn", f"postgresql+psycopg2://airflow:{postgres}@postgres/airflow")
 keep("airflow_passwords.json", json.dumps({"admin": password("AIRFLOW_PASSWORD")}))
 keep("grafana_password", password("GRAFANA_PASSWORD"))
 keep("api_secret_key", secrets.token_urlsafe(32))

@@ -32,7 +32,7 @@ PLACES = re.compile(r"://|[?&](download_url|vcs_url|repository_url)=|(^|[\s\"'=]
 def write_sbom(dist: Path, extras: tuple[str, ...] = EXTRAS) -> Path:
     """Write the bill of the wheel in ``dist`` beside it.
 
-    :raises SystemExit: if there is no wheel of this version
+    :raises SystemExit: if there is no wheel of this version, or the bill would name a place
     """
     version = airflow_onnx_provider.__version__
     if not list(dist.glob(f"airflow_onnx_provider-{version}-*.whl")):
@@ -49,7 +49,8 @@ def write_sbom(dist: Path, extras: tuple[str, ...] = EXTRAS) -> Path:
         written = Path(folder) / "bill.json"
         _run("cyclonedx_py", "environment", *options, "--mc-type", "library", "-o", written, python)
         bill = without_prose(json.loads(written.read_text()))
-    require_no_places(bill)
+    if found := places(bill):
+        raise SystemExit(f"the bill holds what it must not: {', '.join(found[:5])}")
     target.write_text(json.dumps(bill, indent=1, ensure_ascii=False) + "\n")
     return target
 
@@ -61,10 +62,9 @@ def without_prose(value: Any) -> Any:
     return [without_prose(one) for one in value] if isinstance(value, list) else value
 
 
-def require_no_places(bill: dict[str, Any]) -> None:
-    """:raises ValueError: if the bill names an address or a path of a machine, beside its schema"""
-    if found := sorted({text for text in _texts({**bill, "$schema": ""}) if PLACES.search(text)}):
-        raise ValueError(f"the bill holds what it must not: {', '.join(found[:5])}")
+def places(bill: dict[str, Any]) -> list[str]:
+    """The bill's texts that name an address or a path of a machine, but for the address of its schema."""
+    return sorted({text for text in _texts({**bill, "$schema": ""}) if PLACES.search(text)})
 
 
 def _texts(value: Any) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.standalone import StandaloneCluster
+from tests.wheel import build
 
 # Airflow reads its settings when it is first imported, so its home must be chosen before any test module is.
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-onnx-tests-"))
@@ -67,6 +68,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False  # the order of the paths, in which the longest room comes early
     return Rooms(config, log)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package's wheel, made from the sdist, in a folder with that alone."""
+    return build(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture

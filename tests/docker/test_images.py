@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy import make_url
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
@@ -201,6 +202,14 @@ def test_passwords_are_drawn_once_and_the_environment_goes_before(tmp_path: Path
     assert first["postgres_password"] in first["sql_alchemy_conn"]
     assert len(set(first.values())) == 7
     assert all((file.stat().st_mode & 0o007) == 0 for file in (tmp_path, *tmp_path.iterdir()))
+
+
+def test_a_password_may_hold_what_addresses_are_made_of(tmp_path: Path) -> None:
+    command = [sys.executable, str(DOCKER / "passwords.py"), str(tmp_path)]
+    subprocess.run(command, env={"PATH": "/usr/bin:/bin", "POSTGRES_PASSWORD": "p@ss/w:rd%1"}, check=True)
+    address = make_url((tmp_path / "sql_alchemy_conn").read_text())
+
+    assert (address.password, address.host, address.database) == ("p@ss/w:rd%1", "postgres", "airflow")
 
 
 # Kubernetes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.wheel import REPOSITORY, build, environment
+from tests.wheel import REPOSITORY, environment
 
 
 @pytest.fixture(scope="session")
@@ -19,12 +19,6 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     variables = environment(home, AIRFLOW__CORE__LOAD_EXAMPLES="False")
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=variables, check=True, capture_output=True)
     return home / "airflow.db"
-
-
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package's wheel, alone with its sdist in a folder."""
-    return build(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")
