@@ -21,7 +21,7 @@ demo: $(READY) java  ## the whole daily job on real pictures, about five minutes
 
 test: $(READY) java  ## all tests, real Spark and a real scheduler included
 	@sh tests/programs.sh
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
 
 test-faults: $(READY) java  ## what happens when things die: a real cluster, real kills, about ten minutes
 	$(BIN)/python -m pytest -m faults

@@ -58,7 +58,7 @@ keeps about one core busy; ``package``: what installs the wheel; ``tensorflow``:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With several workers (``-n 2``) a room, or a file that is in none, stays on one worker, in its order."""
+    """With several workers (``-n 3``) a room, or a file that is in none, stays on one worker, in its order."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Rooms(LoadScopeScheduling):
