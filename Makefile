@@ -36,7 +36,7 @@ docs: $(READY)  ## the site in .docs, warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs .docs
 	@echo "Open .docs/index.html"
 
-matrix: $(READY) java  ## Airflow, Python and Spark in pairs, and each extra alone, most of an hour; needs python3.11, 3.12 and 3.13
+matrix: $(READY) java  ## Airflow, Python and Spark in pairs, and each extra alone, about 40 minutes; needs python3.11, 3.12 and 3.13
 	$(BIN)/nox
 
 images:  ## the images with buildah, and the demo's day inside them; needs root, buildah and debootstrap

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The version matrix: `make matrix`, at most an hour on two cores.
+"""The version matrix: `make matrix`, about 40 minutes on two cores.
 
     nox                            all of it, and the tables in docs/compatibility.md
     nox -s "pair(newest)" tables   one pair, and the tables anew
