@@ -39,7 +39,7 @@ docs: $(READY)  ## the site in .docs, warnings are errors
 matrix: $(READY) java  ## Airflow, Python and Spark in pairs, and each extra alone, about 40 minutes; needs python3.11, 3.12 and 3.13
 	$(BIN)/nox
 
-images:  ## the images with buildah, and the demo's day inside them; needs root, buildah and debootstrap
+images:  ## the images with buildah, and the demo's day inside them, about eight minutes; needs root, buildah and debootstrap
 	python3 docker/images.py
 
 audit: $(READY)  ## the pinned versions against the published advisories
