@@ -45,6 +45,11 @@ def start(source: Path, framework: str, store: Path, temporary: Path, python: st
     )
 
 
+def with_sleep(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """The processes once ``sleep`` is among them, which has its shell's name at first; else none."""
+    return processes if any(process.name() == "sleep" for process in processes) else []
+
+
 def test_a_task_that_is_killed_midway_leaves_no_process_no_version_and_no_folder(tmp_path: Path) -> None:
     """By SIGKILL, which no handler sees, while half a model lies in the temporary folder."""
     write_onnx(tmp_path / "own.onnx", CLASSIFIER)
@@ -60,7 +65,7 @@ def test_a_task_that_is_killed_midway_leaves_no_process_no_version_and_no_folder
     task = start(tmp_path / "own.onnx", "onnx", store, temporary, str(slow))
     try:
         wait_for((tmp_path / "midway").exists)
-        processes = psutil.Process(task.pid).children(recursive=True)
+        processes = wait_for(lambda: with_sleep(psutil.Process(task.pid).children(recursive=True)))
         assert list(temporary.glob("onnx-convert-*/model.onnx"))
     finally:
         os.kill(task.pid, signal.SIGKILL)
