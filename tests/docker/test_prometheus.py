@@ -123,7 +123,7 @@ def running(ready: str, *command: str) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(20)
 
 
 def answers(address: str) -> bool:

@@ -19,7 +19,7 @@ from tests.docs.page import READ, RUN, Block, Sandbox, blocks, checkout, pages
 from tests.integration.serving import free_port
 from tests.wheel import REPOSITORY
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.spark
 
 NEWCOMERS = {"docs/start.md"}
 """They begin in an empty folder with nothing but Python and Java."""

@@ -19,7 +19,7 @@ from tests.faults.books import audit, finished_runs, history, snapshot, staged
 from tests.faults.jobs import DAY, SIZING, draw_slow_day, scoring_stage
 from tests.integration.serving import Airflow, serving, wait_for
 
-pytestmark = [pytest.mark.spark, pytest.mark.scheduler, pytest.mark.faults, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.spark, pytest.mark.scheduler, pytest.mark.faults, pytest.mark.timeout(600)]
 
 DAG_ID = "day_under_faults"
 INFER = f"/api/v2/dags/{DAG_ID}/dagRuns/{{run}}/taskInstances/infer"
@@ -91,7 +91,7 @@ class Scene:
             state = self.airflow.call("GET", path)["state"]
             return state in ("success", "failed") and state
 
-        return str(wait_for("the run's end", over, 300))
+        return str(wait_for("the run's end", over, 180))
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def test_a_cleared_run_runs_again_and_a_task_that_is_ended_by_hand_leaves_nothin
     scene.clear(run)
     ended = scene.next_try()
     scene.airflow.call("PATCH", INFER.format(run=run), new_state="failed")
-    ended.task.wait(180)  # Airflow tells it with its next heartbeat
+    ended.task.wait(60)  # Airflow tells it with its next heartbeat
     scene.assert_gone(ended)
     assert snapshot(scene.output / f"ds={DAY}") == before
     assert scene.wait_for_end(run) == "failed"

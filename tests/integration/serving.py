@@ -57,7 +57,7 @@ def serving(home: Path, environment: Mapping[str, str]) -> Iterator[Airflow]:
         running = Airflow(f"http://localhost:{port}")
         wait_for("the API server", lambda: requests.get(f"{running.url}/api/v2/version", timeout=5).ok, 120)
         passwords = home / "airflow" / "simple_auth_manager_passwords.json.generated"
-        credentials = json.loads(wait_for("the password", passwords.read_text, 120))
+        credentials = json.loads(wait_for("the password", passwords.read_text, 30))
         login = {"username": "admin", "password": credentials["admin"]}
         running.token = requests.post(f"{running.url}/auth/token", json=login, timeout=30).json()["access_token"]
         wait_for("the DAG", lambda: running.call("GET", "/api/v2/dags")["total_entries"], 120)

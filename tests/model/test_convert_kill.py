@@ -157,7 +157,7 @@ def test_two_tasks_that_make_the_same_version_at_once_end_with_one(tmp_path: Pat
     write_onnx(tmp_path / "own.onnx", CLASSIFIER)
     tasks = [start(tmp_path / "own.onnx", "onnx", tmp_path / "store", tmp_path / "tmp") for _ in range(2)]
 
-    answers = {task.communicate(timeout=300)[0].split()[-1] for task in tasks}
+    answers = {task.communicate(timeout=60)[0].split()[-1] for task in tasks}
 
     assert [task.returncode for task in tasks] == [0, 0]
     assert len(answers) == 1

@@ -254,7 +254,7 @@ def test_a_killed_task_leaves_no_process_and_no_rows(
             time.sleep(0.1)
         operator.on_kill()
         with pytest.raises(OnnxProviderError, match="ended without a run manifest|driver died before the run had"):
-            running.result(timeout=120)
+            running.result(timeout=30)
     assert list((tmp_path / "predictions").glob("ds=*")) == []
 
 

@@ -42,5 +42,5 @@ def local_spark(folder: Path, cores: int, settings: Mapping[str, str] | None = N
     session.stop()
     gateway.shutdown()
     gateway.proc.stdin.close()
-    gateway.proc.wait(timeout=60)
+    gateway.proc.wait(timeout=30)
     SparkContext._gateway = SparkContext._jvm = None
