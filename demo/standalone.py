@@ -24,8 +24,7 @@ def standalone(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start Airflow in a process group of its own; interrupt the group at the end, and kill what does not go.
 
-    Airflow's scheduler can wait for ever for its workers when it is interrupted in the middle of a task, or while it
-    starts them, so patience has an end.
+    Interrupted, Airflow often waits for ever for one of its own processes, so patience has an end.
 
     :param output: where its log goes; default: this process's own output
     :param airflow: the program; default: that of this process's environment

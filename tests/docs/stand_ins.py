@@ -110,7 +110,10 @@ def pip(given: list[str], *, dry: bool) -> int:
 
 
 def standalone(airflow: str, seconds: int = 180) -> int:
-    """Start ``airflow standalone``, wait until its API server says that all of it is healthy, and press Ctrl-C."""
+    """Start ``airflow standalone``, wait until its API server says that all of it is healthy, and end it.
+
+    By Ctrl-C, and what that leaves is killed: Airflow often waits for ever for one of its processes, as the page says.
+    """
     sys.path.append(str(Path(__file__).parents[2]))  # here, because a page's commands must not find the checkout
     from demo import standalone as demo
 
